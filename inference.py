@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Compare both generators with bicubic interpolation and the originals, on held-out photographs.
+
+    python inference.py --device gpu
+    python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+
+# isort: split
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import devices, metrics, tfrecords, upscaling, utils
+from pyimagesearch.config import Config
+from pyimagesearch.data_preprocess import load_dataset
+from pyimagesearch.errors import UserError
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_shared_flags(parser)
+    return parser.parse_args(argv)
+
+
+def load_test_pairs(records: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first test pairs, uint8 LR [B, h, w, 3] and HR [B, S*h, S*w, 3]."""
+    shards = tfrecords.find_shards(records, "test", config.scaling_factor)
+    dataset = load_dataset(
+        shards, config.infer_batch_size, hr_crop_size=config.infer_hr_size, scale=config.scaling_factor
+    )
+    try:
+        with tfrecords.damage_named(shards):
+            lr, hr = next(dataset.as_numpy_iterator())
+    except tf.errors.InvalidArgumentError as error:
+        size = config.infer_hr_size
+        raise UserError(f"{records}/test: pictures of less than {size}x{size} pixels; choose another --preset") from error
+    return lr, hr
+
+
+def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
+    """Return a caption for each picture, and the mean PSNR and SSIM on Y in words."""
+    psnrs = [metrics.psnr(true, test, border) for true, test in zip(hr, sr, strict=True)]
+    ssims = [metrics.ssim(true, test, border) for true, test in zip(hr, sr, strict=True)]
+    captions = [f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in zip(psnrs, ssims, strict=True)]
+    return captions, f"PSNR {np.mean(psnrs):.2f} dB, SSIM {np.mean(ssims):.4f}"
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the comparison grid and the zoomed pictures, and print PSNR and SSIM."""
+    args = parse_args(argv)
+    paths = cli.find_paths(args)
+    devices.get_strategy(args.device, args.tpu)
+    models = {
+        "SRGAN Pretrained": upscaling.load_generator(paths.pretrained_generator),
+        "SRGAN": upscaling.load_generator(paths.generator),
+    }
+    scale = upscaling.scaling_factor(models["SRGAN"])
+    config = cli.choose_config(args.preset, scaling_factor=scale)
+    lr, hr = load_test_pairs(paths.records, config)
+
+    results = {"Bicubic": upscaling.bicubic(lr, scale)}
+    results |= {title: upscaling.super_resolve(generator, lr) for title, generator in models.items()}
+    captions = {}
+    for title, sr in results.items():
+        captions[title], means = measure(hr, sr, border=scale)
+        logging.info("%-16s %s (Y, %d pictures, %d-pixel border cut)", title, means, len(hr), scale)
+
+    grid = utils.comparison_grid({"Low resolution": lr, **results, "High resolution": hr}, captions)
+    utils.save_figure(grid, paths.image("grid.png"))
+    for title in models:
+        utils.save_figure(utils.zoom_into_images(results[title][0], title), paths.image(f"{title}.png"))
+    logging.info("pictures written: %s", paths.image(""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

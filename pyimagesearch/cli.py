@@ -1,0 +1,126 @@
+"""What all commands share: flags, `[INFO]` lines, errors in one line, and a quiet start of TensorFlow."""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from pyimagesearch.config import PRESETS, Config, Paths
+from pyimagesearch.errors import UserError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def _standard_error_muted() -> Iterator[None]:
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# While it is being imported, TensorFlow writes to file descriptor 2 whatever the log level is.
+with _standard_error_muted():
+    import tensorflow as tf
+
+# What file systems, local or gs://, answer when a path cannot be read or written.
+_FILE_ERRORS = (
+    tf.errors.AlreadyExistsError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnauthenticatedError,
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors take one line and exit with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` on standard error and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that training and inference have in common."""
+    parser.add_argument("--device", choices=("gpu", "tpu"), required=True, help="gpu: all of them, or else the CPU")
+    parser.add_argument("--tpu", metavar="NAME|local", help="the TPU to use with --device tpu")
+    parser.add_argument("--bucket", metavar="gs://...", help="where records and models are kept for a TPU")
+    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
+    parser.add_argument("--records", metavar="DIR", help=f"where the records are ({Paths.records})")
+    parser.add_argument("--outputs", metavar="DIR", help=f"where models and pictures are kept ({Paths.outputs})")
+
+
+def add_scaling_factor_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--scaling-factor`, which makes the records and builds the generator."""
+    parser.add_argument(
+        "--scaling-factor", type=int, choices=(2, 4, 8), help="how many times larger the results are (4)"
+    )
+
+
+def find_paths(args: argparse.Namespace) -> Paths:
+    """Return where records, models and pictures are: as the flags say, else in the bucket, else here.
+
+    Raises:
+        UserError: a TPU is asked for that has no bucket to read from.
+    """
+    if args.bucket and not args.bucket.startswith("gs://"):
+        raise UserError(f"--bucket {args.bucket}: not a bucket's address; give it as gs://NAME")
+    if args.device == "tpu" and args.tpu != "local" and not args.bucket:
+        raise UserError("--device tpu: a TPU reads records from a bucket; name yours with --bucket gs://NAME")
+    paths = Paths.in_bucket(args.bucket) if args.bucket else Paths()
+    given = {name: value for name in ("records", "outputs") if (value := getattr(args, name))}
+    return dataclasses.replace(paths, **given)
+
+
+def choose_config(preset: str, **overrides: object) -> Config:
+    """Return the preset's `Config` with those `overrides` that are not None."""
+    return dataclasses.replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap a script's `main`: log lines go to standard output, what a user can cause becomes one line and status 2."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout, force=True)
+        try:
+            return main(argv)
+        except UserError as error:
+            message = str(error)
+        except OSError as error:
+            message = f"{error.filename or 'file system'}: {error.strerror or error}"
+        except _FILE_ERRORS as error:
+            message = error.message
+        except KeyboardInterrupt:
+            return 130
+        first_line, *_ = message.splitlines()
+        print(f"{os.path.basename(sys.argv[0])}: {first_line}", file=sys.stderr)
+        return 2
+
+    return wrapped
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number of at least 1, for `type=`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """Read a number above 0 and below 1, for `type=`."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")

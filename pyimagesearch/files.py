@@ -1,0 +1,31 @@
+"""Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def unfinished(path: str) -> Iterator[str]:
+    """Yield a path beside `path` to write to, and remove it afterwards if it has not been renamed by then.
+
+    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right.
+    """
+    folder, name = os.path.split(path)
+    tf.io.gfile.makedirs(folder or ".")
+    aside = os.path.join(folder, f".unfinished-{name}")
+    try:
+        yield aside
+    finally:
+        with contextlib.suppress(tf.errors.NotFoundError):
+            tf.io.gfile.remove(aside)
+
+
+@contextlib.contextmanager
+def written_whole(path: str) -> Iterator[str]:
+    """Yield a path to write to, which becomes `path` when the block ends well."""
+    with unfinished(path) as aside:
+        yield aside
+        tf.io.gfile.rename(aside, path, overwrite=True)

@@ -1,0 +1,110 @@
+"""The two networks of SRGAN (Ledig et al., arXiv 1609.04802, figure 4), as the tutorial draws them.
+
+Both are made of `keras.layers` and `keras.ops` alone, so that their weights run on any Keras backend.
+"""
+
+import keras
+from keras import layers
+
+KerasTensor = keras.KerasTensor
+
+
+def _conv(x: KerasTensor, filters: int, size: int = 3, strides: int = 1) -> KerasTensor:
+    return layers.Conv2D(filters, size, strides=strides, padding="same")(x)
+
+
+def _norm(x: KerasTensor, batch_norm: bool, synchronized: bool) -> KerasTensor:
+    return layers.BatchNormalization(synchronized=synchronized)(x) if batch_norm else x
+
+
+def _prelu(x: KerasTensor) -> KerasTensor:
+    return layers.PReLU(shared_axes=[1, 2])(x)
+
+
+def _upsample(x: KerasTensor, filters: int) -> KerasTensor:
+    x = _conv(x, filters)
+    x = keras.ops.depth_to_space(x, 2)  # [B, 2H, 2W, filters / 4]
+    return _prelu(x)
+
+
+class SRGAN:
+    """The builders of the generator and the discriminator."""
+
+    @staticmethod
+    def generator(
+        scaling_factor: int,
+        feature_maps: int,
+        residual_blocks: int,
+        batch_norm: bool = True,
+        synchronized: bool = False,
+    ) -> keras.Model:
+        """Build the generator, SRResNet.
+
+        Args:
+            scaling_factor: how many times larger the result is: a power of two, one x2 stage for each.
+            feature_maps: filters of the residual trunk.
+            residual_blocks: how many blocks the trunk has.
+            batch_norm: whether convolutions of the trunk are followed by batch normalization.
+            synchronized: whether its statistics are those of all replicas together (TensorFlow only).
+
+        Returns:
+            A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W.
+
+        Raises:
+            ValueError: `scaling_factor` is no power of two.
+        """
+        if scaling_factor < 2 or scaling_factor & (scaling_factor - 1):
+            raise ValueError(f"scaling_factor must be 2, 4, 8 or a higher power of two, not {scaling_factor}")
+
+        def residual_block(x: KerasTensor) -> KerasTensor:
+            skip = x
+            x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
+            x = _prelu(x)
+            x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
+            return layers.Add()([x, skip])
+
+        lr = keras.Input((None, None, 3), name="lr")
+        x = layers.Rescaling(1 / 255)(lr)
+        x = skip = _prelu(_conv(x, feature_maps, size=9))  # [B, H, W, F]
+        for _ in range(residual_blocks):
+            x = residual_block(x)
+        x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
+        x = layers.Add()([x, skip])
+        for stage in range(1, scaling_factor.bit_length()):
+            x = _upsample(x, feature_maps * 2**stage)
+        x = _conv(x, 3, size=9)  # [B, S*H, S*W, 3]
+        x = layers.Activation("tanh", dtype="float32")(x)
+        sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
+        return keras.Model(lr, sr, name="generator")
+
+    @staticmethod
+    def discriminator(
+        feature_maps: int, leaky_alpha: float, disc_blocks: int, synchronized: bool = False
+    ) -> keras.Model:
+        """Build the discriminator.
+
+        Args:
+            feature_maps: filters of the first block; each further block has twice as many.
+            leaky_alpha: the slope of LeakyReLU below zero.
+            disc_blocks: how many blocks of two convolutions; all but the first halve height and width.
+            synchronized: whether batch statistics are those of all replicas together (TensorFlow only).
+
+        Returns:
+            A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, 1]: above 0 means "a real photograph".
+        """
+
+        def conv_block(x: KerasTensor, filters: int, strides: int) -> KerasTensor:
+            x = _norm(_conv(x, filters, strides=strides), True, synchronized)
+            return layers.LeakyReLU(leaky_alpha)(x)
+
+        image = keras.Input((None, None, 3), name="image")
+        x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+        x = layers.LeakyReLU(leaky_alpha)(_conv(x, feature_maps))
+        x = conv_block(x, feature_maps, strides=1)
+        for block in range(1, disc_blocks):
+            x = conv_block(x, feature_maps * 2**block, strides=2)
+            x = conv_block(x, feature_maps * 2**block, strides=1)
+        x = layers.GlobalAveragePooling2D()(x)  # [B, F * 2^(disc_blocks - 1)]
+        x = layers.LeakyReLU(leaky_alpha)(x)
+        logits = layers.Dense(1, dtype="float32")(x)
+        return keras.Model(image, logits, name="discriminator")

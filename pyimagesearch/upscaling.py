@@ -1,0 +1,48 @@
+"""Pictures, made larger by a generator or by interpolation."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch.errors import UserError
+from pyimagesearch.metrics import to_uint8
+
+
+def load_generator(path: str) -> keras.Model:
+    """Load a generator from a `.keras` file or `gs://` address, refusing files that want to run code.
+
+    Raises:
+        UserError: there is no such file, or it holds something other than a generator.
+    """
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"{path}: no such model; make it with train_srgan.py")
+    try:
+        generator = keras.models.load_model(path, compile=False)
+        scaling_factor(generator)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise UserError(f"{path}: not a generator; make one with train_srgan.py") from error
+    return generator
+
+
+def scaling_factor(generator: keras.Model) -> int:
+    """Return how many times larger a generator makes pictures.
+
+    Raises:
+        ValueError: it does not turn pictures into larger pictures.
+    """
+    _, height, width, channels = keras.ops.shape(generator(tf.zeros((1, 8, 12, 3))))
+    scale = height // 8
+    if scale < 2 or (height, width, channels) != (8 * scale, 12 * scale, 3):
+        raise ValueError(f"{generator.name}: [1, 8, 12, 3] becomes [1, {height}, {width}, {channels}]")
+    return scale
+
+
+def super_resolve(generator: keras.Model, lr: np.ndarray) -> np.ndarray:
+    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a generator; uint8 RGB [B, S*h, S*w, 3]."""
+    return to_uint8(generator.predict_on_batch(lr.astype(np.float32)))
+
+
+def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge pictures, uint8 RGB [B, h, w, 3], by bicubic interpolation; uint8 RGB [B, scale*h, scale*w, 3]."""
+    _, height, width, _ = lr.shape
+    return to_uint8(tf.image.resize(lr, (height * scale, width * scale), "bicubic").numpy())

@@ -1,0 +1,60 @@
+"""Figures: the comparison grid and the zoomed pictures."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1.inset_locator import mark_inset, zoomed_inset_axes
+
+from pyimagesearch.files import written_whole
+
+CELL_INCHES = 2.6
+DPI = 120
+
+
+def comparison_grid(columns: Mapping[str, Sequence[np.ndarray]], captions: Mapping[str, Sequence[str]]) -> Figure:
+    """Draw pictures side by side, a column for each title.
+
+    Args:
+        columns: the pictures of each column by its title, uint8 RGB [H, W, 3] of any size; all columns are as long.
+        captions: what stands below the pictures of some of the columns.
+    """
+    rows = len(next(iter(columns.values())))
+    figure = Figure((CELL_INCHES * len(columns), (CELL_INCHES + 0.2) * rows + 0.2), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for column, (title, images) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(title)
+        for row, (cell, image) in enumerate(zip(column, images, strict=True)):
+            cell.imshow(image, interpolation="nearest")
+            cell.set(xticks=[], yticks=[])
+            if title in captions:
+                cell.set_xlabel(captions[title][row])
+    return figure
+
+
+def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
+    """Draw a picture with an inset, upper left, that shows a part of it at twice the size, joined by blue lines.
+
+    Args:
+        image: uint8 RGB [H, W, 3], at least 40 x 40 pixels.
+        image_title: what stands above it.
+
+    Returns:
+        The figure; the part is the square from (20, 20) to (40, 40), counted from the lower left.
+    """
+    figure = Figure((6, 6), layout="constrained")
+    whole = figure.subplots()
+    whole.imshow(image[::-1], origin="lower", interpolation="nearest")
+    whole.set(title=image_title, xticks=[], yticks=[])
+    inset = zoomed_inset_axes(whole, zoom=2, loc="upper left")
+    inset.imshow(image[::-1], origin="lower", interpolation="nearest")
+    inset.set(xlim=(20, 40), ylim=(20, 40), xticks=[], yticks=[])
+    mark_inset(whole, inset, loc1=1, loc2=3, fc="none", ec="blue")
+    return figure
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Save a figure as PNG, here or at a `gs://` address."""
+    with written_whole(path) as aside, tf.io.gfile.GFile(aside, "wb") as file:
+        figure.savefig(file, dpi=DPI, format="png")
