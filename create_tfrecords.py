@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Turn photographs into the records that training reads.
 
+Examples:
     python create_tfrecords.py                                  # DIV2K, downloaded
     python create_tfrecords.py --manual-dir ~/Downloads         # DIV2K, from its four zip files
     python create_tfrecords.py --images ~/Pictures              # your own photographs, a tenth held out

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compare both generators with bicubic interpolation and the originals, on held-out photographs.
 
+Examples:
     python inference.py --device gpu
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
@@ -40,7 +41,8 @@ def load_test_pairs(records: str, config: Config) -> tuple[np.ndarray, np.ndarra
             lr, hr = next(dataset.as_numpy_iterator())
     except tf.errors.InvalidArgumentError as error:
         size = config.infer_hr_size
-        raise UserError(f"{records}/test: pictures of less than {size}x{size} pixels; choose another --preset") from error
+        message = f"{records}/test: pictures of less than {size}x{size} pixels; choose another --preset"
+        raise UserError(message) from error
     return lr, hr
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Train SRGAN in two stages: the generator alone, then generator and discriminator against each other.
 
+Examples:
     python train_srgan.py --device gpu
     python train_srgan.py --device gpu --batch-size 16 --pretrain-epochs 1000 --finetune-epochs 1000
     python train_srgan.py --device tpu --tpu NAME --bucket gs://BUCKET
@@ -115,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     strategy = devices.get_strategy(args.device, args.tpu)
     num_replicas = strategy.num_replicas_in_sync
     shards = tfrecords.find_shards(paths.records, "train", config.scaling_factor)
+    logging.info("training shards found: %d", len(shards))
     dataset = load_dataset(
         shards,
         config.train_batch_size * num_replicas,

@@ -54,14 +54,18 @@ def get_center_crop(lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale:
 
 def random_flip(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
     """Mirror both pictures left to right, or neither; [H, W, 3], `seed` as in `random_crop`."""
-    seed = _seed_or_draw(seed)
-    return tf.image.stateless_random_flip_left_right(lr, seed), tf.image.stateless_random_flip_left_right(hr, seed)
+    mirrored = tf.random.stateless_uniform([], _seed_or_draw(seed)) < 0.5
+    axes = tf.boolean_mask([1], [mirrored])
+    return tf.reverse(lr, axes), tf.reverse(hr, axes)
 
 
 def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
     """Turn both pictures by the same multiple of 90 degrees; [H, W, 3], `seed` as in `random_crop`."""
     turns = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=4, dtype=tf.int32)
-    return tf.image.rot90(lr, turns), tf.image.rot90(hr, turns)
+    # Without a branch for each angle: a quarter turn is a transposition and a reversal.
+    order = tf.where(turns % 2 == 1, (1, 0, 2), (0, 1, 2))
+    axes = tf.boolean_mask([0, 1], [(turns == 1) | (turns == 2), turns >= 2])
+    return tf.reverse(tf.transpose(lr, order), axes), tf.reverse(tf.transpose(hr, order), axes)
 
 
 def read_train_example(

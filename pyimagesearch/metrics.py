@@ -35,7 +35,5 @@ def ssim(hr: np.ndarray, sr: np.ndarray, border: int = 4) -> float:
     """
     true, test = (_luma_inside(image, border) for image in (hr, sr))
     return float(
-        structural_similarity(
-            true, test, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        structural_similarity(true, test, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     )

@@ -12,6 +12,7 @@ import skimage.data
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image, ImageOps
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.metrics import to_uint8
@@ -63,8 +64,11 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
                 raise UserError(f"{path}: missing; --manual-dir needs {needed}")
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    except tfds.download.DownloadError as error:
-        raise UserError(f"{builder.name}: cannot be downloaded; give --manual-dir with {needed}") from error
+    except NonMatchingChecksumError as error:
+        damaged = next((zip_file.filename for zip_file in zips if zip_file.filename in str(error)), "a zip file")
+        raise UserError(f"{damaged}: damaged, not the file that DIV2K offers; download it again") from error
+    except (tfds.download.DownloadError, OSError) as error:
+        raise UserError(f"DIV2K cannot be downloaded; fetch {needed} and give --manual-dir") from error
 
 
 def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:

@@ -54,9 +54,7 @@ class SRGANPretraining(keras.Model):
 class SRGANTraining(keras.Model):
     """The second stage: generator and discriminator against each other."""
 
-    def __init__(
-        self, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, batch_size: int
-    ) -> None:
+    def __init__(self, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, batch_size: int) -> None:
         """Take the three networks and the batch size of one replica."""
         super().__init__()
         self.generator = generator

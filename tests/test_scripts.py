@@ -1,0 +1,240 @@
+"""The commands, run as a user runs them."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import create_tfrecords
+import inference
+import train_srgan
+
+ROOT = pathlib.Path(__file__).parents[1]
+BRIEF = "--pretrain-epochs 1 --finetune-epochs 1 --steps-per-epoch 2 --batch-size 2 --vgg-weights random".split()
+
+
+def run(script, *flags):
+    return subprocess.run([sys.executable, ROOT / script, *map(str, flags)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the demo's records and the models of a brief run, and what the commands said."""
+    place = tmp_path_factory.mktemp("workplace")
+    flags = ["--preset", "demo", "--records", place / "tfrecord"]
+    both = [*flags, "--outputs", place / "outputs", "--device", "gpu"]
+    created = run("create_tfrecords.py", "--sample", *flags)
+    trained = run("train_srgan.py", *both, *BRIEF)
+    inferred = run("inference.py", *both)
+    return place, created, trained, inferred
+
+
+def test_all_commands_end_well_and_quietly(workplace):
+    for done in workplace[1:]:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_records_are_created_and_counted(workplace):
+    place, created, *_ = workplace
+    (shard,) = (place / "tfrecord" / "test").iterdir()
+    assert shard.name == "00-6.tfrec"
+    assert "[INFO] 6 records in" in created.stdout
+
+
+def test_training_tells_what_it_does(workplace):
+    _, _, trained, _ = workplace
+    for line in (
+        "number of accelerators: 1",
+        "no GPU is visible",
+        "training shards found: 1",
+        "pretraining",
+        "fine-tuning",
+    ):
+        assert line in trained.stdout
+    for loss in ("mse_loss", "d_loss", "g_loss", "adversarial_loss", "content_loss"):
+        assert f"{loss}: " in trained.stdout
+
+
+@pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
+def test_saved_generators_enlarge_by_four(workplace, name):
+    generator = keras.models.load_model(workplace[0] / "outputs" / "models" / name)
+    assert generator(np.zeros((1, 5, 6, 3), "float32")).shape == (1, 20, 24, 3)
+
+
+def test_fine_tuning_starts_from_the_pretrained_generator_and_moves_it(workplace):
+    models = workplace[0] / "outputs" / "models"
+    names = ("pretrained_generator.keras", "generator.keras")
+    before, after = (keras.models.load_model(models / name).get_weights() for name in names)
+    changes = [np.abs(old - new).max() for old, new in zip(before, after, strict=True)]
+    assert 0 < max(changes) < 1e-2
+
+
+def test_inference_prints_the_figures_of_all_three(workplace):
+    *_, inferred = workplace
+    for name in ("Bicubic", "SRGAN Pretrained", "SRGAN "):
+        (line,) = (line for line in inferred.stdout.splitlines() if line.startswith(f"[INFO] {name}"))
+        assert "PSNR" in line and "SSIM" in line
+    assert "Bicubic          PSNR 33." in inferred.stdout
+
+
+def test_the_pictures_can_be_opened_and_show_something(workplace):
+    images = workplace[0] / "outputs" / "images"
+    assert {path.name for path in images.iterdir()} == {"grid.png", "SRGAN Pretrained.png", "SRGAN.png"}
+    for path in images.iterdir():
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        assert min(rgb.shape[:2]) >= 700 and rgb.std() > 20
+    width, height = Image.open(images / "grid.png").size
+    assert width > 1400 and height > 1700  # five columns, six rows
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        ("create_tfrecords.py", ["--images", "nowhere"]),
+        ("train_srgan.py", ["--device", "gpu", "--records", "nowhere"]),
+        ("inference.py", ["--device", "tpu", "--tpu", "local"]),
+    ],
+)
+def test_a_user_error_is_one_line_on_standard_error_and_status_2(script, flags, tmp_path):
+    done = subprocess.run([sys.executable, ROOT / script, *flags], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{script}: ") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def refused(capsys, tmp_path, monkeypatch):
+    """Run a command that must refuse; return what it said, after checking that it left no file behind."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(script, *flags):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        try:
+            status = script.main([str(flag) for flag in flags])
+        except SystemExit as stop:
+            status = stop.code
+        _, err = capsys.readouterr()
+        assert status == 2 and err.count("\n") == 1
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        return err
+
+    return check
+
+
+def save_picture(path, height, width):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+
+
+def test_create_refuses_an_empty_folder(refused, tmp_path):
+    (tmp_path / "photos").mkdir()
+    assert "photos: no photographs in it" in refused(create_tfrecords, "--images", "photos")
+
+
+def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refused, tmp_path):
+    for i in range(3):
+        save_picture(tmp_path / "photos" / f"{i}.png", 100, 120)
+    save_picture(tmp_path / "small" / "little.png", 95, 300)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
+    for folder, said in (("broken", "broken.jpg: not a readable picture"), ("small", "little.png: 300x95 pixels")):
+        assert said in refused(create_tfrecords, "--images", "photos", "--test-images", folder)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--scaling-factor", "3"],
+        ["--test-fraction", "2", "--images", "photos"],
+        ["--test-fraction", "0.5"],
+        ["--sample", "--images", "photos"],
+    ],
+)
+def test_create_refuses_flags_that_make_no_sense(refused, flags):
+    assert flags[0] in refused(create_tfrecords, *flags) or "--sample" in flags
+
+
+def test_create_refuses_missing_zips(refused, tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
+    said = refused(create_tfrecords, "--manual-dir", "nowhere")
+    assert "nowhere/DIV2K_train_LR_bicubic_X4.zip" in said and "DIV2K_train_HR.zip (3,530,603,713 bytes)" in said
+
+
+@pytest.fixture
+def flags(workplace):
+    place = workplace[0]
+    return ["--device", "gpu", "--preset", "demo", "--records", place / "tfrecord", "--outputs", "outputs"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--records", "nowhere"], "nowhere: no finished records"),
+        (["--device", "tpu"], "--device tpu: "),
+        (["--device", "tpu", "--tpu", "local"], "--tpu local: no TPU found"),
+        (["--device", "tpu", "--tpu", "mine", "--bucket", "mine"], "--bucket mine: "),
+        (["--device", "abacus"], "--device"),
+        (["--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
+        (["--vgg-layer", "vgg19:block9_conv1"], "--vgg-layer"),
+        (["--scaling-factor", "3"], "--scaling-factor"),
+        (["--scaling-factor", "2"], "--scaling-factor 4, not 2"),
+        (["--pretrain-epochs", "0"], "--pretrain-epochs"),
+        (["--batch-size", "many"], "--batch-size"),
+    ],
+)
+def test_train_refuses(refused, flags, wrong, said):
+    assert said in refused(train_srgan, *flags, *BRIEF, *wrong)
+
+
+def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, workplace, flags, tmp_path):
+    records = tmp_path / "tfrecord"
+    (records / "train").mkdir(parents=True)
+    (records / "manifest.json").write_bytes((workplace[0] / "tfrecord" / "manifest.json").read_bytes())
+    (shard,) = (workplace[0] / "tfrecord" / "train").iterdir()
+    (records / "train" / shard.name).write_bytes(shard.read_bytes()[:-1])
+    assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+    (records / "manifest.json").write_text('{"format": 0}')
+    assert "manifest.json: not records of format 1" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+
+
+def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags, tmp_path):
+    records = tmp_path / "tfrecord"
+    (records / "train").mkdir(parents=True)
+    (records / "manifest.json").write_bytes((workplace[0] / "tfrecord" / "manifest.json").read_bytes())
+    (shard,) = (workplace[0] / "tfrecord" / "train").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    (records / "train" / shard.name).write_bytes(data)
+    assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+
+
+def test_inference_refuses_missing_and_foreign_models(refused, flags, tmp_path):
+    assert "pretrained_generator.keras: no such model" in refused(inference, *flags)
+    (tmp_path / "outputs" / "models").mkdir(parents=True)
+    (tmp_path / "outputs" / "models" / "pretrained_generator.keras").write_text("foreign")
+    assert "pretrained_generator.keras: not a generator" in refused(inference, *flags)
+
+
+def test_inference_refuses_test_pictures_smaller_than_its_crop(refused, workplace, flags, tmp_path):
+    save_picture(tmp_path / "photos" / "a.png", 100, 100)
+    save_picture(tmp_path / "photos" / "b.png", 100, 100)
+    assert create_tfrecords.main(["--images", "photos", "--records", "small"]) == 0
+    outputs = workplace[0] / "outputs"
+    said = refused(inference, *flags, "--records", "small", "--outputs", outputs)
+    assert "small/test: pictures of less than 144x144 pixels; choose another --preset" in said
+
+
+def test_photographs_of_ones_own_become_records(tmp_path, shared_data):
+    photos = sorted((shared_data / "photos2k").glob("*.jpg"))[:3]
+    (tmp_path / "photos").mkdir()
+    for photo in photos:
+        (tmp_path / "photos" / photo.name).symlink_to(photo)
+    done = run("create_tfrecords.py", "--images", tmp_path / "photos", "--records", tmp_path / "tfrecord")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 records in" in done.stdout and (tmp_path / "tfrecord" / "test" / "00-1.tfrec").exists()

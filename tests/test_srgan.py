@@ -1,0 +1,59 @@
+import keras
+import numpy as np
+import pytest
+
+from pyimagesearch.srgan import SRGAN
+
+
+def noise(*shape):
+    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+
+
+def test_the_tutorials_networks_have_their_parameters():
+    assert SRGAN.generator(4, 64, 16).count_params() == 1_407_267
+    assert SRGAN.discriminator(64, 0.2, 4).count_params() == 4_693_313
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_generator_enlarges_any_size_by_its_scale(scale):
+    sr = SRGAN.generator(scale, 8, 2)(noise(1, 17, 31, 3))
+    assert sr.shape == (1, 17 * scale, 31 * scale, 3)
+    assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
+
+
+@pytest.mark.parametrize("scale", [0, 1, 3, 6])
+def test_a_scale_that_is_no_power_of_two_is_refused(scale):
+    with pytest.raises(ValueError, match=f"power of two, not {scale}"):
+        SRGAN.generator(scale, 8, 2)
+
+
+def test_batch_normalization_can_be_left_out():
+    def kinds(generator):
+        return {type(layer) for layer in generator.layers}
+
+    assert keras.layers.BatchNormalization in kinds(SRGAN.generator(4, 8, 2))
+    assert keras.layers.BatchNormalization not in kinds(SRGAN.generator(4, 8, 2, batch_norm=False))
+
+
+def test_a_saved_generator_computes_the_same(tmp_path):
+    generator, lr = SRGAN.generator(4, 8, 2), noise(2, 9, 7, 3)
+    generator(lr, training=True)  # so that the moving statistics are not the initial ones
+    generator.save(tmp_path / "generator.keras")
+    loaded = keras.models.load_model(tmp_path / "generator.keras")
+    np.testing.assert_array_equal(loaded(lr), generator(lr))
+
+
+def test_the_discriminator_gives_one_logit_a_picture():
+    logits = SRGAN.discriminator(8, 0.2, 3)(noise(2, 50, 34, 3))
+    assert logits.shape == (2, 1)
+    assert SRGAN.discriminator(8, 0.2, 3).layers[-1].activation is keras.activations.linear
+
+
+def test_in_16_bits_results_and_logits_stay_float32():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        generator, discriminator = SRGAN.generator(4, 8, 1), SRGAN.discriminator(8, 0.2, 2)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert generator.output.dtype == discriminator.output.dtype == "float32"
+    assert "bfloat16" in {layer.compute_dtype for layer in generator.layers}
