@@ -59,17 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the comparison grid and the zoomed pictures, and print PSNR and SSIM."""
     args = parse_args(argv)
     paths = cli.find_paths(args)
-    devices.get_strategy(args.device, args.tpu)
-    models = {
-        "SRGAN Pretrained": upscaling.load_generator(paths.pretrained_generator),
-        "SRGAN": upscaling.load_generator(paths.generator),
-    }
-    scale = upscaling.scaling_factor(models["SRGAN"])
-    config = cli.choose_config(args.preset, scaling_factor=scale)
-    lr, hr = load_test_pairs(paths.records, config)
+    strategy = devices.get_strategy(args.device, args.tpu)
+    with strategy.scope():
+        models = {
+            "SRGAN Pretrained": upscaling.load_generator(paths.pretrained_generator),
+            "SRGAN": upscaling.load_generator(paths.generator),
+        }
+        scale = upscaling.scaling_factor(models["SRGAN"])
+        config = cli.choose_config(args.preset, scaling_factor=scale)
+        lr, hr = load_test_pairs(paths.records, config)
+        results = {"Bicubic": upscaling.bicubic(lr, scale)}
+        results |= {title: upscaling.super_resolve(generator, lr) for title, generator in models.items()}
 
-    results = {"Bicubic": upscaling.bicubic(lr, scale)}
-    results |= {title: upscaling.super_resolve(generator, lr) for title, generator in models.items()}
     captions = {}
     for title, sr in results.items():
         captions[title], means = measure(hr, sr, border=scale)

@@ -32,6 +32,8 @@ def _standard_error_muted() -> Iterator[None]:
 with _standard_error_muted():
     import tensorflow as tf
 
+tf.get_logger().setLevel(logging.WARNING)
+
 # What file systems, local or gs://, answer when a path cannot be read or written.
 _FILE_ERRORS = (
     tf.errors.AlreadyExistsError,

@@ -55,7 +55,7 @@ class SRGANTraining(keras.Model):
     """The second stage: generator and discriminator against each other."""
 
     def __init__(self, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, batch_size: int) -> None:
-        """Take the three networks and the batch size of one replica."""
+        """Take the three networks and the batch size of one replica, on which no step depends."""
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import unfinished, written_whole
@@ -107,7 +108,8 @@ def write_records(root: str, splits: Mapping[str, Iterable[Pair]], shard_size: i
     shards = {split: {} for split in splits}
     try:
         for split, pairs in splits.items():
-            for name, size in _write_shards(os.path.join(root, split), iter(pairs), shard_size):
+            progress = tqdm(pairs, desc=split, unit=" records", disable=None)
+            for name, size in _write_shards(os.path.join(root, split), iter(progress), shard_size):
                 shards[split][name] = {"records": _count(name), "bytes": size}
         with written_whole(manifest_path) as aside, tf.io.gfile.GFile(aside, "w") as file:
             json.dump({"format": FORMAT, "scaling_factor": scale, "splits": shards}, file, indent=2)

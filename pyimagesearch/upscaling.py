@@ -38,8 +38,13 @@ def scaling_factor(generator: keras.Model) -> int:
 
 
 def super_resolve(generator: keras.Model, lr: np.ndarray) -> np.ndarray:
-    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a generator; uint8 RGB [B, S*h, S*w, 3]."""
-    return to_uint8(generator.predict_on_batch(lr.astype(np.float32)))
+    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a generator; uint8 RGB [B, S*h, S*w, 3].
+
+    They are computed under the current strategy, which must be the one that the generator was loaded under.
+    """
+    strategy = tf.distribute.get_strategy()
+    sr = strategy.run(tf.function(generator), args=(tf.cast(lr, tf.float32),))
+    return to_uint8(strategy.experimental_local_results(sr)[0].numpy())
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:

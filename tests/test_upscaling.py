@@ -16,6 +16,15 @@ def test_a_saved_generator_is_loaded_with_its_scale(tmp_path):
     assert sr.shape == (2, 10, 14, 3) and sr.dtype == np.uint8
 
 
+def test_a_strategy_computes_each_picture_once(two_replicas):
+    lr = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    with two_replicas.scope():
+        generator = SRGAN.generator(4, 4, 1)
+        mirrored = upscaling.super_resolve(generator, lr)
+    assert mirrored.shape == (2, 20, 28, 3)
+    np.testing.assert_array_equal(mirrored, upscaling.to_uint8(generator(lr.astype("float32")).numpy()))
+
+
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(UserError, match="generator.keras: no such model; make it with train_srgan.py"):
         upscaling.load_generator(str(tmp_path / "generator.keras"))
