@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pyimagesearch import tfrecords
+from pyimagesearch.errors import UserError
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 
-RECORDS_SHUFFLED = 64
-CROPS_SHUFFLED = 2048
+RECORDS_IN_FLIGHT = 256
+"""Records from which a stream of training crops draws in turn, over all workers together."""
 
 
 def _seed_or_draw(seed: tf.Tensor | None) -> tf.Tensor:
@@ -109,11 +110,18 @@ def load_dataset(
     scale: int = 4,
     crops_per_record: int = 8,
     seed: int = 42,
+    first_batch: int = 0,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Load batches of LR and HR squares from shards.
 
+    For training, the stream of crops without end is a function of the seed and the batch's number: each pass reads the
+    records in an order of its own, and each batch takes its crops from as many records as it can. Several workers read
+    disjoint parts of the same stream, so that their batches together are those of one worker with larger ones.
+
     Args:
-        filenames: the shards.
+        filenames: the shards, all of one split.
         batch_size: pairs a batch.
         train: whether to draw random augmented crops without end, in batches of one size; otherwise each record
             gives its middle, once and in order, and the last batch may be smaller.
@@ -121,22 +129,41 @@ def load_dataset(
         scale: how many times larger HR is than LR.
         crops_per_record: crops drawn each time that a record is read for training.
         seed: settles the whole stream of training batches.
+        first_batch: the number of the training batch to begin with.
+        worker: which of the workers reads, from 0.
+        workers: how many workers share the training stream; at most `RECORDS_IN_FLIGHT`.
 
     Returns:
         A dataset of LR [B, hr_crop_size / scale, hr_crop_size / scale, 3] and
         HR [B, hr_crop_size, hr_crop_size, 3], uint8 in 0..255.
+
+    Raises:
+        UserError: a training batch of all workers has more crops than a pass over the records gives.
     """
     if not train:
         records = tf.data.TFRecordDataset(filenames)
         pairs = records.map(lambda example: read_test_example(example, hr_crop_size, scale), tf.data.AUTOTUNE)
         return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
-    def draw_crops(index: tf.Tensor, example: tf.Tensor) -> Pair:
-        record_seed = tf.stack([tf.constant(seed, tf.int64), index])
-        return read_train_example(example, hr_crop_size, scale, crops_per_record, record_seed)
+    paths, offsets = map(tf.constant, tfrecords.locate_records(filenames))
+    count = len(offsets)
+    if batch_size * workers > count * crops_per_record:
+        raise UserError(
+            f"--batch-size: {batch_size * workers} crops a step, but the {count} training records give only "
+            f"{count * crops_per_record} a pass; take a smaller batch or more photographs"
+        )
 
-    shards = tf.data.Dataset.from_tensor_slices(list(filenames)).shuffle(len(filenames), seed)
-    records = shards.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=tf.data.AUTOTUNE)
-    records = records.shuffle(RECORDS_SHUFFLED, seed).repeat()
-    crops = records.enumerate().map(draw_crops, tf.data.AUTOTUNE).unbatch()
-    return crops.shuffle(CROPS_SHUFFLED, seed).batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    def draw_crops(visit: tf.Tensor) -> Pair:
+        visit_pass, place = visit // count, visit % count
+        record = tf.random.experimental.index_shuffle(place, tf.stack([seed, visit_pass]), count - 1)
+        example = tfrecords.read_record(paths[record], offsets[record])
+        return read_train_example(example, hr_crop_size, scale, crops_per_record, tf.stack([seed, visit]))
+
+    in_flight = RECORDS_IN_FLIGHT // workers
+    crops_in_flight = in_flight * crops_per_record
+    group, passed_over = divmod(first_batch * batch_size, crops_in_flight)
+    visits = tf.data.Dataset.range(group * in_flight * workers + worker, tf.int64.max, workers)
+    records = visits.map(draw_crops, tf.data.AUTOTUNE).prefetch(in_flight)
+    # One crop of each record in flight, then the next of each: records stay apart without copying crops about.
+    crops = records.interleave(lambda lr, hr: tf.data.Dataset.from_tensor_slices((lr, hr)), in_flight, block_length=1)
+    return crops.skip(passed_over).batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import unfinished, written_whole
 
-FORMAT = 1
-"""The version of the record format, raised with each change of it."""
+FORMAT = 2
+"""The version of the record format and its manifest, raised with each change of them."""
 
 MANIFEST = "manifest.json"
+_FRAME = 16  # the bytes that TFRecord adds to each record: its length and two checksums
 _MAKE_AGAIN = "remove the folder and make the records again with create_tfrecords.py"
 
 _FEATURES = {
@@ -109,10 +110,11 @@ def write_records(root: str, splits: Mapping[str, Iterable[Pair]], shard_size: i
     try:
         for split, pairs in splits.items():
             progress = tqdm(pairs, desc=split, unit=" records", disable=None)
-            for name, size in _write_shards(os.path.join(root, split), iter(progress), shard_size):
-                shards[split][name] = {"records": _count(name), "bytes": size}
+            for name, offsets in _write_shards(os.path.join(root, split), iter(progress), shard_size):
+                *starts, size = offsets
+                shards[split][name] = {"records": len(starts), "bytes": size, "offsets": starts}
         with written_whole(manifest_path) as aside, tf.io.gfile.GFile(aside, "w") as file:
-            json.dump({"format": FORMAT, "scaling_factor": scale, "splits": shards}, file, indent=2)
+            json.dump({"format": FORMAT, "scaling_factor": scale, "splits": shards}, file)
     except BaseException:
         for split, names in shards.items():
             for name in names:
@@ -121,26 +123,41 @@ def write_records(root: str, splits: Mapping[str, Iterable[Pair]], shard_size: i
     return {split: sum(shard["records"] for shard in names.values()) for split, names in shards.items()}
 
 
-def _count(shard_name: str) -> int:
-    return int(shard_name.removesuffix(".tfrec").split("-")[1])
-
-
-def _write_shards(folder: str, pairs: Iterator[Pair], shard_size: int) -> Iterator[tuple[str, int]]:
-    """Yield the name and the size in bytes of each shard, once it is complete."""
+def _write_shards(folder: str, pairs: Iterator[Pair], shard_size: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield the name of each shard, once it is complete, with the bytes before each record and the whole size."""
     for number, first in enumerate(pairs):
         shard_pairs = itertools.chain([first], itertools.islice(pairs, shard_size - 1))
-        name = _write_shard(folder, number, shard_pairs)
-        yield name, tf.io.gfile.stat(os.path.join(folder, name)).length
+        yield _write_shard(folder, number, shard_pairs)
 
 
-def _write_shard(folder: str, number: int, pairs: Iterable[Pair]) -> str:
+def _write_shard(folder: str, number: int, pairs: Iterable[Pair]) -> tuple[str, list[int]]:
+    offsets = [0]
     with unfinished(os.path.join(folder, f"{number:02d}.tfrec")) as aside:
         with tf.io.TFRecordWriter(aside) as writer:
-            for count, pair in enumerate(pairs, start=1):  # noqa: B007
-                writer.write(serialize(pair))
-        name = f"{number:02d}-{count}.tfrec"
+            for pair in pairs:
+                record = serialize(pair)
+                writer.write(record)
+                offsets.append(offsets[-1] + len(record) + _FRAME)
+        name = f"{number:02d}-{len(offsets) - 1}.tfrec"
         tf.io.gfile.rename(aside, os.path.join(folder, name), overwrite=True)
-    return name
+    return name, offsets
+
+
+def locate_records(filenames: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the shard and the offset in bytes of each record in shards of one folder, in order."""
+    if not filenames:
+        return [], []
+    folder = os.path.dirname(filenames[0])
+    shards = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
+    places = [(path, offset) for path in filenames for offset in shards[os.path.basename(path)]["offsets"]]
+    paths, offsets = zip(*places, strict=True)
+    return list(paths), list(offsets)
+
+
+def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """Return the serialized record, a scalar string, that begins `offset` bytes into the shard at `path`."""
+    variant = tf.raw_ops.TFRecordDatasetV2(filenames=[path], compression_type="", buffer_size=0, byte_offsets=[offset])
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1).get_single_element()
 
 
 def find_shards(root: str, split: str, scale: int) -> list[str]:
@@ -172,25 +189,31 @@ def _read_manifest(root: str) -> dict[str, Any]:
         raise UserError(f"{root}: no finished records there; make them with create_tfrecords.py") from error
     except ValueError as error:
         raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "splits" not in manifest:
         raise UserError(f"{path}: not records of format {FORMAT}, the one read here; {_MAKE_AGAIN}")
     return manifest
 
 
 @contextlib.contextmanager
 def damage_named(filenames: Sequence[str]) -> Iterator[None]:
-    """Turn TensorFlow's nameless complaint about a damaged record into one that names the shard.
+    """Turn TensorFlow's complaint about a damaged or vanished shard into one that names it.
 
     Raises:
-        UserError: the block met a damaged record.
+        UserError: the block met such a shard.
     """
     try:
         yield
-    except tf.errors.DataLossError as error:
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
         for path in filenames:
-            try:
-                for _ in tf.data.TFRecordDataset(path):
-                    pass
-            except tf.errors.DataLossError:
-                raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
-        raise
+            _check_readable(path)
+        raise error
+
+
+def _check_readable(path: str) -> None:
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            pass
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"{path}: vanished while it was in use; put it back, or {_MAKE_AGAIN}") from error
+    except tf.errors.DataLossError as error:
+        raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error

@@ -6,6 +6,7 @@ import tensorflow as tf
 from conftest import enlarged
 
 from pyimagesearch import data_preprocess, tfrecords
+from pyimagesearch.errors import UserError
 
 CROP = functools.partial(data_preprocess.random_crop, hr_crop_size=32)
 CENTER = functools.partial(data_preprocess.get_center_crop, hr_crop_size=32)
@@ -71,8 +72,7 @@ def test_a_training_record_gives_different_aligned_crops(make_pair):
 
 
 @pytest.fixture
-def shards(tmp_path, make_pair, monkeypatch):
-    monkeypatch.setattr(data_preprocess, "CROPS_SHUFFLED", 32)  # the buffer is filled before the first batch
+def shards(tmp_path, make_pair):
     pairs = [make_pair(seed=seed) for seed in range(5)]
     tfrecords.write_records(str(tmp_path), {"train": pairs}, shard_size=2, scale=4)
     return tfrecords.find_shards(str(tmp_path), "train", 4)
@@ -94,6 +94,50 @@ def test_the_seed_settles_the_stream(shards):
 
     assert (first_batches(1) == first_batches(1)).all()
     assert (first_batches(1) != first_batches(2)).any()
+
+
+def first_crops(shards, count, batch_size=4, **options):
+    """The LR of the first batches, [count * batch_size, 8, 8, 3]."""
+    dataset = data_preprocess.load_dataset(shards, batch_size, train=True, hr_crop_size=32, **options)
+    return np.concatenate([lr for lr, _ in dataset.take(count).as_numpy_iterator()])
+
+
+@pytest.mark.parametrize("first", [9, 511, 512])  # 512 batches of 4 make up the records in flight
+def test_the_stream_can_be_entered_at_any_batch(shards, first):
+    whole = first_crops(shards, 514)
+    np.testing.assert_array_equal(first_crops(shards, 2, first_batch=first), whole[first * 4 : first * 4 + 8])
+
+
+@pytest.mark.parametrize(("workers", "first"), [(2, 0), (4, 520)])
+def test_workers_share_the_batches_of_one(shards, workers, first):
+    whole = first_crops(shards, 3, first_batch=first)
+    parts = [
+        first_crops(shards, 3, 4 // workers, worker=worker, workers=workers, first_batch=first)
+        for worker in range(workers)
+    ]
+    for number in range(3):
+        together = np.concatenate([part[number * 4 // workers :][: 4 // workers] for part in parts])
+        assert {crop.tobytes() for crop in together} == {crop.tobytes() for crop in whole[number * 4 :][:4]}
+
+
+def test_each_pass_reads_every_record_once_in_an_order_of_its_own(tmp_path, make_pair):
+    pairs = [make_pair(8, 8, seed=seed) for seed in range(30)]  # a record has one place for a crop, in 8 positions
+    tfrecords.write_records(str(tmp_path), {"train": pairs}, shard_size=4, scale=4)
+    crops = first_crops(tfrecords.find_shards(str(tmp_path), "train", 4), 3, 30)
+    numbers = {np.sort(pair.lr, axis=None).tobytes(): seed for seed, pair in enumerate(pairs)}
+    order = [numbers[np.sort(crop, axis=None).tobytes()] for crop in crops]
+    passes = [order[:30], order[30:60], order[60:]]
+    assert all(sorted(one) == list(range(30)) for one in passes)
+    assert passes[0] != passes[1] != passes[2] != list(range(30))
+
+
+def test_a_batch_larger_than_the_data_is_refused(shards):
+    data_preprocess.load_dataset(shards, 40, train=True, hr_crop_size=32)
+    for batch_size, workers in ((41, 1), (21, 2)):
+        with pytest.raises(
+            UserError, match="--batch-size: 4[12] crops a step, but the 5 training records give only 40"
+        ):
+            data_preprocess.load_dataset(shards, batch_size, train=True, hr_crop_size=32, workers=workers)
 
 
 def test_test_pairs_come_once_in_order_from_the_middle(shards, make_pair):
