@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Train SRGAN in two stages: the generator alone, then generator and discriminator against each other.
 
+Whatever stops it, the same command goes on where it stopped.
+
 Examples:
     python train_srgan.py --device gpu
+    python train_srgan.py --device gpu --preset paper --outputs outputs/paper
     python train_srgan.py --device gpu --batch-size 16 --pretrain-epochs 1000 --finetune-epochs 1000
     python train_srgan.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
 import argparse
+import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
@@ -18,13 +22,12 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, tfrecords, training_loop
-from pyimagesearch.config import Config
+from pyimagesearch import devices, recipe, run_config, tfrecords, upscaling
+from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset
-from pyimagesearch.files import written_whole
+from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
-from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
+from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
 
 
@@ -33,68 +36,99 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
     cli.add_scaling_factor_flag(parser)
-    parser.add_argument("--pretrain-epochs", type=cli.positive_int, metavar="N", help="epochs of the first stage")
-    parser.add_argument("--finetune-epochs", type=cli.positive_int, metavar="N", help="epochs of the second stage")
-    parser.add_argument("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
-    parser.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--pretrain-epochs", type=cli.positive_int, metavar="N", help="epochs of the first stage")
+    add("--finetune-epochs", type=cli.positive_int, metavar="N", help="epochs of the second stage")
+    add("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
+    add("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
+    add("--seed", type=int, metavar="N", help="settles initial weights and the order of the data")
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
+    add("--checkpoint-every", type=cli.positive_int, metavar="N", help="epochs from one checkpoint to the next")
+    add("--validate-every", type=cli.positive_int, metavar="N", help="epochs from one validation to the next")
+    add(
+        "--worker-timeout",
+        type=cli.positive_float,
+        default=devices.WORKER_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for the other machines of TF_CONFIG (%(default)s)",
+    )
+    add("--fresh", action="store_true", help="start over instead of going on")
+
+    add = parser.add_argument_group("the recipe").add_argument
+    add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
+    add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
+    add("--init-generator", metavar="PATH", help="start the second stage from this generator, without the first")
+    add(
         "--vgg-weights",
         default="auto",
         metavar="imagenet|random|auto|PATH",
         help="weights of the content loss's network; auto: imagenet, or random without a network (%(default)s)",
     )
-    parser.add_argument("--vgg-layer", metavar="NETWORK:LAYER", help="where the content loss compares")
-    parser.add_argument("--seed", type=int, metavar="N", help="settles initial weights and the order of the data")
+    add("--vgg-layer", metavar="NETWORK:LAYER", help="where the content loss compares")
+    add("--l1-weight", type=cli.positive_float, metavar="W", help="add W times the absolute error of pixels to the GAN")
+    add("--label-smoothing", type=cli.fraction, metavar="S", help="tell the discriminator that photographs are 1 - S")
+    add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
+    add("--freeze-bn", action="store_true", default=None, help="keep the generator's batch statistics in the GAN stage")
+    add("--no-bn", action="store_false", dest="bn", default=None, help="a generator without batch normalization")
     return parser.parse_args(argv)
 
 
-def build_generator(config: Config, num_replicas: int = 1) -> keras.Model:
-    """Build the generator that `config` describes, for training on so many replicas."""
-    return SRGAN.generator(
-        config.scaling_factor,
-        config.feature_maps,
-        config.residual_blocks,
-        batch_norm=config.batch_norm,
-        synchronized=num_replicas > 1,
+def choose_config(args: argparse.Namespace) -> Config:
+    """Return the preset's numbers with those of the command line."""
+    return cli.choose_config(
+        args.preset,
+        scaling_factor=args.scaling_factor,
+        pretrain_epochs=args.pretrain_epochs,
+        finetune_epochs=args.finetune_epochs,
+        steps_per_epoch=args.steps_per_epoch,
+        train_batch_size=args.batch_size,
+        seed=args.seed,
+        checkpoint_every=args.checkpoint_every,
+        validate_every=args.validate_every,
+        pretrain_lr=args.pretrain_lr,
+        finetune_lr=args.finetune_lr,
+        vgg_layer=args.vgg_layer,
+        l1_weight=args.l1_weight,
+        label_smoothing=args.label_smoothing,
+        ema_momentum=args.ema,
+        freeze_batch_norm=args.freeze_bn,
+        batch_norm=args.bn,
     )
 
 
-def make_optimizer(config: Config, learning_rate: float, epochs: int) -> keras.optimizers.Adam:
-    """Make Adam with the learning rate or, under a "cosine" schedule, one that falls from it to 0."""
-    if config.lr_schedule == "cosine":
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * config.steps_per_epoch)
-    return keras.optimizers.Adam(learning_rate)
-
-
-def pretrain(config: Config, generator: keras.Model, dataset: tf.data.Dataset, losses: Losses) -> None:
-    """Run the first stage."""
-    logging.info("pretraining the generator: %d epochs", config.pretrain_epochs)
-    stage = SRGANPretraining(generator)
-    stage.compile(make_optimizer(config, config.pretrain_lr, config.pretrain_epochs), losses.mse_loss)
-    training_loop.fit(stage, dataset, config.pretrain_epochs, config.steps_per_epoch)
-
-
-def finetune(
-    config: Config, generator: keras.Model, vgg: keras.Model, dataset: tf.data.Dataset, losses: Losses
-) -> None:
-    """Run the second stage."""
-    logging.info("fine-tuning with the GAN: %d epochs", config.finetune_epochs)
-    discriminator = SRGAN.discriminator(
-        config.feature_maps, config.leaky_alpha, config.disc_blocks, synchronized=losses.num_replicas > 1
+def find_data(config: Config, paths: Paths) -> tuple[list[str], Callable[..., tf.data.Dataset], tf.data.Dataset]:
+    """Return the training shards, what loads training batches from them, and the test pairs."""
+    train_shards, test_shards = (
+        tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in ("train", "test")
     )
-    stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size)
-    g_optimizer, d_optimizer = (make_optimizer(config, config.finetune_lr, config.finetune_epochs) for _ in range(2))
-    stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss)
-    training_loop.fit(stage, dataset, config.finetune_epochs, config.steps_per_epoch)
+    logging.info("training shards found: %d", len(train_shards))
+    load_batches = functools.partial(
+        load_dataset,
+        train_shards,
+        config.train_batch_size,
+        train=True,
+        hr_crop_size=config.hr_shape[0],
+        scale=config.scaling_factor,
+        crops_per_record=config.crops_per_record,
+        seed=config.seed,
+    )
+    load_batches()  # refuses, before anything is written, a batch that is larger than the data
+    test_pairs = load_dataset(test_shards, config.infer_batch_size, False, config.infer_hr_size, config.scaling_factor)
+    return train_shards, load_batches, test_pairs
 
 
-def save(config: Config, generator: keras.Model, path: str) -> None:
-    """Save the generator in the form that any Keras backend loads."""
-    portable = build_generator(config)
-    portable.set_weights(generator.get_weights())
-    with written_whole(path) as aside:
-        portable.save(aside)
-    logging.info("generator saved: %s", path)
+def load_weights(generator: keras.Model, path: str) -> None:
+    """Set a generator's weights to those of a saved one.
+
+    Raises:
+        UserError: the saved one is of another kind.
+    """
+    try:
+        generator.set_weights(upscaling.load_generator(path).get_weights())
+    except ValueError as error:
+        raise UserError(
+            f"--init-generator {path}: another network than the one to train; give the --preset that made it"
+        ) from error
 
 
 @cli.command
@@ -102,38 +136,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train both stages, saving the generator after each."""
     args = parse_args(argv)
     paths = cli.find_paths(args)
-    config = cli.choose_config(
-        args.preset,
-        scaling_factor=args.scaling_factor,
-        pretrain_epochs=args.pretrain_epochs,
-        finetune_epochs=args.finetune_epochs,
-        steps_per_epoch=args.steps_per_epoch,
-        train_batch_size=args.batch_size,
-        vgg_layer=args.vgg_layer,
-        seed=args.seed,
-    )
+    config = choose_config(args)
     keras.utils.set_random_seed(config.seed)
-    strategy = devices.get_strategy(args.device, args.tpu)
+    strategy = devices.get_strategy(args.device, args.tpu, args.worker_timeout)
+    precision = devices.choose_precision(args.precision)
+    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
     num_replicas = strategy.num_replicas_in_sync
-    shards = tfrecords.find_shards(paths.records, "train", config.scaling_factor)
-    logging.info("training shards found: %d", len(shards))
-    dataset = load_dataset(
-        shards,
-        config.train_batch_size * num_replicas,
-        train=True,
-        hr_crop_size=config.hr_shape[0],
-        scale=config.scaling_factor,
-        crops_per_record=config.crops_per_record,
-        seed=config.seed,
-    )
-    losses = Losses(num_replicas)
-    with strategy.scope(), tfrecords.damage_named(shards):
+    train_shards, load_batches, test_pairs = find_data(config, paths)
+
+    with strategy.scope(), tfrecords.damage_named(train_shards), devices.lost_workers_named():
         vgg = VGG.build(config.vgg_layer, args.vgg_weights)
-        generator = build_generator(config, num_replicas)
-        pretrain(config, generator, dataset, losses)
-        save(config, generator, paths.pretrained_generator)
-        finetune(config, generator, vgg, dataset, losses)
-        save(config, generator, paths.generator)
+        run = run_config.describe(
+            config,
+            global_batch_size=config.train_batch_size * num_replicas,
+            precision=precision,
+            vgg_weights=run_config.fingerprint(vgg),
+            init_generator=args.init_generator,
+            training_records=len(tfrecords.locate_records(train_shards)[0]),
+        )
+        run_config.begin(paths, run, args.fresh, writes=devices.is_chief())
+        training = Training(
+            config,
+            paths,
+            vgg,
+            recipe.Snapshot(config),
+            load_batches,
+            test_pairs,
+            writes=devices.is_chief(),
+            jit_compile=devices.compiles_well(strategy),
+        )
+        losses = Losses(num_replicas)
+        generator = recipe.build_generator(config, synchronized=num_replicas > 1)
+        if args.init_generator:
+            load_weights(generator, args.init_generator)
+        elif not run_config.has_checkpoints(paths, "finetune"):
+            stage = recipe.pretraining_stage(config, generator, losses)
+            generator.set_weights(training.run("pretrain", stage).get_weights())
+        discriminator = recipe.build_discriminator(config, synchronized=num_replicas > 1)
+        training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
     return 0
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from pyimagesearch.config import PRESETS, Config, Paths
-from pyimagesearch.errors import UserError
+from pyimagesearch.errors import StoppedError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,6 +34,7 @@ with _standard_error_muted():
     import tensorflow as tf
 
 tf.get_logger().setLevel(logging.WARNING)
+logging.getLogger("absl").setLevel(logging.WARNING)
 
 # What file systems, local or gs://, answer when a path cannot be read or written.
 _FILE_ERRORS = (
@@ -100,6 +102,11 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             return main(argv)
         except UserError as error:
             message = str(error)
+        except StoppedError as stop:
+            logging.info(
+                "stopped by %s. %s; the same command goes on from there", signal.Signals(stop.signal).name, stop
+            )
+            return 128 + stop.signal
         except OSError as error:
             message = f"{error.filename or 'file system'}: {error.strerror or error}"
         except _FILE_ERRORS as error:
@@ -118,6 +125,14 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0, for `type=`."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def fraction(text: str) -> float:

@@ -25,17 +25,29 @@ class Config:
     feature_maps: int = 64
     residual_blocks: int = 16
     batch_norm: bool = True
+    upsampling_maps: int | None = None  # filters of each upsampling stage; None: twice those of the one before
     leaky_alpha: float = 0.2
     disc_blocks: int = 4
+    disc_dense: int | None = None  # units of the paper's dense layer; None: averages instead
     vgg_layer: str = "vgg19:block5_conv4"
 
     # The two stages
     pretrain_lr: float = 1e-4
     finetune_lr: float = 1e-5
-    lr_schedule: str = "constant"  # or "cosine": from the value above to 0 over the stage
+    pretrain_schedule: str = "constant"  # or "cosine", down to 0, or "step", to a tenth after half of the stage
+    finetune_schedule: str = "constant"
     pretrain_epochs: int = 2500
     finetune_epochs: int = 2500
     steps_per_epoch: int = 10
+    checkpoint_every: int = 50  # epochs
+    validate_every: int = 50  # epochs
+
+    # The recipe
+    pixel_scale: float = 1.0  # of the first stage's loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1
+    l1_weight: float = 0.0
+    label_smoothing: float = 0.0
+    freeze_batch_norm: bool = False
+    ema_momentum: float = 0.0  # of the averaged weights that are validated and saved; 0: the weights themselves
 
     # Inference
     infer_batch_size: int = 8
@@ -55,6 +67,21 @@ class Config:
 
 PRESETS = {
     "tutorial": Config(),
+    # Ledig et al., arXiv 1609.04802: a million steps, then a hundred thousand at each of two rates.
+    "paper": Config(
+        train_batch_size=16,
+        upsampling_maps=256,
+        disc_dense=1024,
+        finetune_lr=1e-4,
+        finetune_schedule="step",
+        pretrain_epochs=1000,
+        finetune_epochs=200,
+        steps_per_epoch=1000,
+        checkpoint_every=1,
+        validate_every=5,
+        pixel_scale=1 / 127.5,
+        ema_momentum=0.999,
+    ),
     # Chosen by measuring: it passes bicubic interpolation in minutes on two CPU cores. In so short a GAN stage,
     # features from behind a pooling layer leave a checkerboard.
     "demo": Config(
@@ -67,10 +94,13 @@ PRESETS = {
         vgg_layer="vgg19:block1_conv2",
         pretrain_lr=2e-3,
         finetune_lr=1e-4,
-        lr_schedule="cosine",
+        pretrain_schedule="cosine",
+        finetune_schedule="cosine",
         pretrain_epochs=66,
         finetune_epochs=4,
         steps_per_epoch=50,
+        checkpoint_every=11,
+        validate_every=11,
         infer_batch_size=6,
         infer_hr_size=144,
     ),
@@ -92,12 +122,39 @@ class Paths:
     @property
     def pretrained_generator(self) -> str:
         """The generator after the first stage, mean squared error alone."""
-        return os.path.join(self.outputs, "models", "pretrained_generator.keras")
+        return self.model("pretrained_generator.keras")
 
     @property
     def generator(self) -> str:
         """The generator after the second stage, the GAN."""
-        return os.path.join(self.outputs, "models", "generator.keras")
+        return self.model("generator.keras")
+
+    @property
+    def best_pretrained_generator(self) -> str:
+        """The generator of the first stage with the highest PSNR on held-out pictures."""
+        return self.model("best_pretrained_generator.keras")
+
+    @property
+    def best_generator(self) -> str:
+        """The generator of the second stage with the least distance of VGG features on held-out pictures."""
+        return self.model("best_generator.keras")
+
+    def model(self, name: str) -> str:
+        """Where the file called `name`, a model or what describes it, goes."""
+        return os.path.join(self.outputs, "models", name)
+
+    def checkpoints(self, stage: str) -> str:
+        """The folder of a stage's checkpoints."""
+        return os.path.join(self.outputs, "checkpoints", stage)
+
+    def logs(self, stage: str) -> str:
+        """The folder of what TensorBoard shows of a stage."""
+        return os.path.join(self.outputs, "logs", stage)
+
+    @property
+    def history(self) -> str:
+        """The table of all epochs."""
+        return os.path.join(self.outputs, "history.csv")
 
     def image(self, name: str) -> str:
         """Where the picture called `name` goes."""

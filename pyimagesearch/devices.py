@@ -1,26 +1,77 @@
-"""From `--device` to a `tf.distribute` strategy."""
+"""From `--device` and TF_CONFIG to a `tf.distribute` strategy, and what the hardware computes well."""
 
+import contextlib
+import faulthandler
+import json
 import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
 
+WORKER_TIMEOUT = 300
+"""Seconds that a worker waits for the others to start."""
 
-def get_strategy(device: str, tpu: str | None = None) -> tf.distribute.Strategy:
+
+class Cluster(NamedTuple):
+    """The workers of a training on several machines: their addresses, HOST:PORT, and which of them this is."""
+
+    addresses: list[str]
+    index: int
+
+
+def find_cluster() -> Cluster | None:
+    """Return the workers that TF_CONFIG names, or None where it names at most one.
+
+    Raises:
+        UserError: TF_CONFIG cannot be understood.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        jobs, task = config["cluster"], config["task"]
+        chiefs, workers = list(jobs.get("chief", [])), list(jobs["worker"])
+        index = int(task["index"]) + {"chief": 0, "worker": len(chiefs)}[task["type"]]
+        cluster = Cluster(chiefs + workers, index)
+        for address in (cluster.addresses[index], *cluster.addresses):
+            _host_and_port(address)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(
+            'TF_CONFIG: not as it should be; example: {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}} ({type(error).__name__}: {error})'
+        ) from error
+    return cluster if len(cluster.addresses) > 1 else None
+
+
+def get_strategy(device: str, tpu: str | None = None, worker_timeout: float = WORKER_TIMEOUT) -> tf.distribute.Strategy:
     """Return the strategy that uses the devices asked for.
 
     Args:
-        device: "gpu" for every visible GPU, or the CPU where there is none; "tpu" for a TPU.
+        device: "gpu" for every visible GPU, or the CPU where there is none, on all machines that TF_CONFIG names;
+            "tpu" for a TPU.
         tpu: the TPU's name, or "local" for the one of this machine.
+        worker_timeout: seconds to wait for the other machines.
 
     Returns:
         A strategy; `num_replicas_in_sync` is the number of accelerators.
 
     Raises:
-        UserError: no TPU answers.
+        UserError: no TPU answers, or another machine does not, or TF_CONFIG cannot be understood.
     """
-    strategy = _tpu_strategy(tpu) if device == "tpu" else _gpu_strategy()
+    if device == "tpu":
+        strategy = _tpu_strategy(tpu)
+    elif cluster := find_cluster():
+        strategy = _cluster_strategy(cluster, worker_timeout)
+    else:
+        strategy = _gpu_strategy()
     logging.info("number of accelerators: %d", strategy.num_replicas_in_sync)
     return strategy
 
@@ -29,6 +80,7 @@ def _gpu_strategy() -> tf.distribute.Strategy:
     gpus = tf.config.list_logical_devices("GPU")
     if not gpus:
         logging.info("no GPU is visible: using the CPU")
+    if len(gpus) < 2:
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
 
@@ -43,3 +95,103 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{flag}: no TPU found; name yours with --tpu, or use --device gpu ({reason})") from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+def _cluster_strategy(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
+    logging.info("worker %d of %d: waiting for the others", cluster.index, len(cluster.addresses))
+    _meet(cluster, timeout)
+    # If a worker goes just now, TensorFlow would wait for it without end, and without letting Python run.
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        faulthandler.cancel_dump_traceback_later()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the strategy has made without effect
+    return strategy
+
+
+def _meet(cluster: Cluster, timeout: float) -> None:
+    """Wait until every other worker has begun to listen at its address."""
+    own_host, own_port = _host_and_port(cluster.addresses[cluster.index])
+    deadline = time.monotonic() + timeout
+    absent = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
+    try:
+        listening = socket.create_server(("", own_port), backlog=len(cluster.addresses))
+    except OSError as error:
+        raise UserError(f"TF_CONFIG: cannot listen at {own_host}:{own_port} ({error.strerror})") from error
+    with listening:
+        while absent := _absent(absent):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"TF_CONFIG: no worker answers at {', '.join(absent)} within {timeout:g} s; "
+                    "start train_srgan.py there, with its own index, or correct the address"
+                )
+            time.sleep(0.2)
+
+
+def _absent(addresses: Sequence[str]) -> list[str]:
+    return [address for address in addresses if not _answers(address)]
+
+
+def _answers(address: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(_host_and_port(address), timeout=2):
+        return True
+    return False
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turn TensorFlow's complaint about another worker that has gone into one that names it.
+
+    Raises:
+        UserError: the block lost the connection to another worker.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
+        cluster = find_cluster()
+        if not cluster:
+            raise
+        others = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
+        raise UserError(
+            f"the worker at {' or '.join(_absent(others) or others)} has gone; "
+            "start all workers again with the same commands, to go on from the last checkpoint"
+        ) from error
+
+
+def is_chief() -> bool:
+    """Return whether this process is the one of all workers that writes files."""
+    cluster = find_cluster()
+    return cluster is None or cluster.index == 0
+
+
+def compiles_well(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether XLA makes training faster: on one GPU; on the CPU it makes it slower."""
+    return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))
+
+
+def choose_precision(precision: str) -> str:
+    """Return "float32" or "bfloat16" for a `--precision`; "auto" is bfloat16 on hardware that computes fast in it."""
+    if precision != "auto":
+        return precision
+    precision = "bfloat16" if _computes_bfloat16() else "float32"
+    logging.info("precision: %s", precision)
+    return precision
+
+
+def _computes_bfloat16() -> bool:
+    if tf.config.list_logical_devices("TPU"):
+        return True
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    try:
+        with open("/proc/cpuinfo") as file:
+            features = set(file.read().split())
+    except OSError:
+        return False
+    return bool(features & {"avx512_bf16", "amx_bf16"})

@@ -29,3 +29,8 @@ def written_whole(path: str) -> Iterator[str]:
     with unfinished(path) as aside:
         yield aside
         tf.io.gfile.rename(aside, path, overwrite=True)
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong with a file, in one line."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""The two losses, scaled so that gradients summed over replicas are those of the whole batch."""
+"""The losses, scaled so that gradients summed over replicas are those of the whole batch."""
 
 import keras
 import tensorflow as tf
@@ -21,4 +21,9 @@ class Losses:
     def mse_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
         """Return the mean squared error of `pred` against `real`, both [B, H, W, C], as a scalar."""
         loss = keras.losses.mean_squared_error(real, pred)  # [B, H, W]
+        return tf.reduce_mean(loss) / self.num_replicas
+
+    def l1_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
+        """Return the mean absolute error of `pred` against `real`, both [B, H, W, C], as a scalar."""
+        loss = keras.losses.mean_absolute_error(real, pred)  # [B, H, W]
         return tf.reduce_mean(loss) / self.num_replicas

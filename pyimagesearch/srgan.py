@@ -37,6 +37,7 @@ class SRGAN:
         residual_blocks: int,
         batch_norm: bool = True,
         synchronized: bool = False,
+        upsampling_maps: int | None = None,
     ) -> keras.Model:
         """Build the generator, SRResNet.
 
@@ -46,6 +47,8 @@ class SRGAN:
             residual_blocks: how many blocks the trunk has.
             batch_norm: whether convolutions of the trunk are followed by batch normalization.
             synchronized: whether its statistics are those of all replicas together (TensorFlow only).
+            upsampling_maps: filters of each upsampling stage, 256 in the paper; by default twice those of the stage
+                before, as in the tutorial.
 
         Returns:
             A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W.
@@ -71,7 +74,7 @@ class SRGAN:
         x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
         x = layers.Add()([x, skip])
         for stage in range(1, scaling_factor.bit_length()):
-            x = _upsample(x, feature_maps * 2**stage)
+            x = _upsample(x, upsampling_maps or feature_maps * 2**stage)
         x = _conv(x, 3, size=9)  # [B, S*H, S*W, 3]
         x = layers.Activation("tanh", dtype="float32")(x)
         sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
@@ -79,32 +82,46 @@ class SRGAN:
 
     @staticmethod
     def discriminator(
-        feature_maps: int, leaky_alpha: float, disc_blocks: int, synchronized: bool = False
+        feature_maps: int,
+        leaky_alpha: float,
+        disc_blocks: int,
+        synchronized: bool = False,
+        dense_units: int | None = None,
+        hr_size: int = 96,
     ) -> keras.Model:
-        """Build the discriminator.
+        """Build the discriminator: the tutorial's, or with `dense_units` the paper's.
 
         Args:
             feature_maps: filters of the first block; each further block has twice as many.
             leaky_alpha: the slope of LeakyReLU below zero.
-            disc_blocks: how many blocks of two convolutions; all but the first halve height and width.
+            disc_blocks: how many blocks of two convolutions. In the tutorial the first convolution of all blocks but
+                the first halves height and width, in the paper the second one of every block.
             synchronized: whether batch statistics are those of all replicas together (TensorFlow only).
+            dense_units: units of a dense layer over all places, 1024 in the paper; by default the places are averaged.
+            hr_size: the side of the pictures, for the dense layer.
 
         Returns:
             A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, 1]: above 0 means "a real photograph".
+            H and W are any, or `hr_size` with a dense layer.
         """
 
         def conv_block(x: KerasTensor, filters: int, strides: int) -> KerasTensor:
             x = _norm(_conv(x, filters, strides=strides), True, synchronized)
             return layers.LeakyReLU(leaky_alpha)(x)
 
-        image = keras.Input((None, None, 3), name="image")
+        size = hr_size if dense_units else None
+        image = keras.Input((size, size, 3), name="image")
         x = layers.Rescaling(1 / 127.5, offset=-1)(image)
         x = layers.LeakyReLU(leaky_alpha)(_conv(x, feature_maps))
-        x = conv_block(x, feature_maps, strides=1)
+        x = conv_block(x, feature_maps, strides=2 if dense_units else 1)
         for block in range(1, disc_blocks):
-            x = conv_block(x, feature_maps * 2**block, strides=2)
-            x = conv_block(x, feature_maps * 2**block, strides=1)
-        x = layers.GlobalAveragePooling2D()(x)  # [B, F * 2^(disc_blocks - 1)]
+            first, second = (1, 2) if dense_units else (2, 1)
+            x = conv_block(x, feature_maps * 2**block, first)
+            x = conv_block(x, feature_maps * 2**block, second)
+        if dense_units:
+            x = layers.Dense(dense_units)(layers.Flatten()(x))  # [B, dense_units]
+        else:
+            x = layers.GlobalAveragePooling2D()(x)  # [B, F * 2^(disc_blocks - 1)]
         x = layers.LeakyReLU(leaky_alpha)(x)
         logits = layers.Dense(1, dtype="float32")(x)
         return keras.Model(image, logits, name="discriminator")

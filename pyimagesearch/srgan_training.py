@@ -1,6 +1,7 @@
 """One training step of each stage."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,19 +13,14 @@ ADVERSARIAL_WEIGHT = 1e-3
 """The weight of the adversarial loss beside the content loss (arXiv 1609.04802, equation 3)."""
 
 
-def _apply_gradients(
-    tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> None:
-    gradients = tape.gradient(loss, model.trainable_variables)
-    optimizer.apply(gradients, model.trainable_variables)
-
-
 class SRGANPretraining(keras.Model):
-    """The first stage: the generator alone, by mean squared error on 0..255."""
+    """The first stage: the generator alone, by mean squared error."""
 
-    def __init__(self, generator: keras.Model) -> None:
+    def __init__(self, generator: keras.Model, pixel_scale: float = 1.0) -> None:
+        """Take the generator and the scale of its loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1."""
         super().__init__()
         self.generator = generator
+        self.pixel_scale = pixel_scale
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer, mse_loss: LossFunction) -> None:
@@ -33,6 +29,16 @@ class SRGANPretraining(keras.Model):
         self.g_optimizer = optimizer
         self.mse_loss = mse_loss
         optimizer.build(self.generator.trainable_variables)
+
+    @property
+    def networks(self) -> list[keras.Model]:
+        """The networks in training."""
+        return [self.generator]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"generator": self.generator, "g_optimizer": self.g_optimizer}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Take one step.
@@ -46,21 +52,47 @@ class SRGANPretraining(keras.Model):
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=True)  # [B, S*h, S*w, 3]
-            loss = self.mse_loss(hr, sr)
-        _apply_gradients(tape, loss, self.generator, self.g_optimizer)
+            loss = self.pixel_scale**2 * self.mse_loss(hr, sr)
+        variables = self.generator.trainable_variables
+        self.g_optimizer.apply(tape.gradient(loss, variables), variables)
         return {"mse_loss": loss}
 
 
 class SRGANTraining(keras.Model):
     """The second stage: generator and discriminator against each other."""
 
-    def __init__(self, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, batch_size: int) -> None:
-        """Take the three networks and the batch size of one replica, on which no step depends."""
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        vgg: keras.Model,
+        batch_size: int,
+        l1_loss: LossFunction | None = None,
+        l1_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        freeze_batch_norm: bool = False,
+    ) -> None:
+        """Take the networks and the recipe.
+
+        Args:
+            generator: from `SRGAN.generator`.
+            discriminator: from `SRGAN.discriminator`.
+            vgg: from `VGG.build`.
+            batch_size: of one replica; no step depends on it.
+            l1_loss: `Losses.l1_loss`, compared directly with the original.
+            l1_weight: its weight, in losses of pictures in 0..255.
+            label_smoothing: how far below 1 the label of a real photograph is for the discriminator.
+            freeze_batch_norm: whether the generator's batch normalization keeps the statistics it has.
+        """
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator
         self.vgg = vgg
         self.batch_size = batch_size
+        self.l1_loss = l1_loss
+        self.l1_weight = l1_weight
+        self.label_smoothing = label_smoothing
+        self.freeze_batch_norm = freeze_batch_norm
         self.built = True
 
     def compile(
@@ -79,44 +111,74 @@ class SRGANTraining(keras.Model):
         g_optimizer.build(self.generator.trainable_variables)
         d_optimizer.build(self.discriminator.trainable_variables)
 
+    @property
+    def networks(self) -> list[keras.Model]:
+        """The networks in training."""
+        return [self.generator, self.discriminator]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        names = ("generator", "discriminator", "g_optimizer", "d_optimizer")
+        return {name: getattr(self, name) for name in names}
+
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Take one step of the discriminator, then one of the generator.
 
         1. Upscale the batch, once for both.
         2. Teach the discriminator to tell photographs from the generator's work.
-        3. Teach the generator to pass for a photograph and to keep the VGG features of the original.
+        3. Ask each critic how every pixel of that work should change, and teach the generator their sum.
 
         Args:
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            `d_loss`, `g_loss`, `adversarial_loss` and `content_loss`, this replica's shares.
+            This replica's shares of the losses, `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a
+            weight, `l1_loss`; of the probability of being real that the discriminator gives to photographs, `d_real`,
+            and to the generator's work, `d_fake`; and of the part that each loss has in the gradient that reaches the
+            generator's output, `content_share` and so on, which together are 1.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
-        hr_features = self.vgg(hr, training=False)
         with tf.GradientTape() as tape:
-            sr = self.generator(lr, training=True)  # [B, S*h, S*w, 3]
-            with tape.stop_recording():
-                d_loss = self._discriminator_step(hr, sr)
-            adversarial_loss = self._adversarial_loss(sr)
-            content_loss = self.mse_loss(hr_features, self.vgg(sr, training=False))
-            g_loss = content_loss + ADVERSARIAL_WEIGHT * adversarial_loss
-        _apply_gradients(tape, g_loss, self.generator, self.g_optimizer)
-        return {
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            "adversarial_loss": adversarial_loss,
-            "content_loss": content_loss,
-        }
+            sr = self.generator(lr, training=not self.freeze_batch_norm)  # [B, S*h, S*w, 3]
+        logs = self._discriminator_step(hr, sr)
+        gradient, g_logs = self._criticize(hr, sr)
+        variables = self.generator.trainable_variables
+        self.g_optimizer.apply(tape.gradient(sr, variables, output_gradients=gradient), variables)
+        return logs | g_logs
 
-    def _discriminator_step(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+    def _discriminator_step(self, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             # Separately, so that batch normalization does not tell the two apart by their batch.
             real = self.discriminator(hr, training=True)  # [B, 1]
             fake = self.discriminator(sr, training=True)
-            loss = self.bce_loss(tf.ones_like(real), real) + self.bce_loss(tf.zeros_like(fake), fake)
-        _apply_gradients(tape, loss, self.discriminator, self.d_optimizer)
-        return loss
+            real_labels = tf.ones_like(real) - self.label_smoothing
+            loss = self.bce_loss(real_labels, real) + self.bce_loss(tf.zeros_like(fake), fake)
+        variables = self.discriminator.trainable_variables
+        self.d_optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"d_loss": loss, "d_real": _share(tf.sigmoid(real)), "d_fake": _share(tf.sigmoid(fake))}
+
+    def _criticize(self, hr: tf.Tensor, sr: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs."""
+        hr_features = self.vgg(hr, training=False)
+        critics = {
+            "content": (1.0, lambda: self.mse_loss(hr_features, self.vgg(sr, training=False))),
+            "adversarial": (ADVERSARIAL_WEIGHT, lambda: self._adversarial_loss(sr)),
+        }
+        if self.l1_weight:
+            critics["l1"] = (self.l1_weight, lambda: self.l1_loss(hr, sr))
+        losses, gradients = {}, {}
+        for name, (weight, critic) in critics.items():
+            with tf.GradientTape() as tape:
+                tape.watch(sr)
+                losses[name] = critic()
+            gradients[name] = weight * tape.gradient(losses[name], sr)
+        logs = {"g_loss": sum(weight * losses[name] for name, (weight, _) in critics.items())}
+        norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
+        for name in critics:
+            logs[f"{name}_loss"] = losses[name]
+            logs[f"{name}_share"] = _share(tf.math.divide_no_nan(norms[name], sum(norms.values())))
+        return sum(gradients.values()), logs
 
     def _adversarial_loss(self, sr: tf.Tensor) -> tf.Tensor:
         # Stateless: judging for the generator's sake must not move the discriminator's own statistics.
@@ -125,3 +187,8 @@ class SRGANTraining(keras.Model):
             discriminator.trainable_variables, discriminator.non_trainable_variables, sr, training=True
         )
         return self.bce_loss(tf.ones_like(fake), fake)
+
+
+def _share(values: tf.Tensor) -> tf.Tensor:
+    """Return this replica's share of a mean over all of them."""
+    return tf.reduce_mean(values) / tf.distribute.get_strategy().num_replicas_in_sync

@@ -1,65 +1,175 @@
 """The loop that runs the training steps, the same under every strategy."""
 
-import sys
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from pyimagesearch.checkpoints import Checkpoints, DivergenceError
+from pyimagesearch.errors import StoppedError, UserError
+
+STEPS_IN_FLIGHT = 10
+"""Losses are read back once in so many steps, so that an accelerator need not wait for its host."""
+
+Step = Callable[[Any], dict[str, tf.Tensor]]
 
 
 def fit(
     model: keras.Model,
-    dataset: tf.data.Dataset,
+    load_batches: Callable[..., tf.data.Dataset],
     epochs: int,
     steps_per_epoch: int,
+    checkpoints: Checkpoints,
+    checkpoint_every: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> keras.callbacks.History:
-    """Train with `model.train_step` under the current strategy, with a progress bar for each epoch.
+    jit_compile: bool = False,
+) -> None:
+    """Train with `model.train_step` under the current strategy, from the newest checkpoint to the last epoch.
 
     Args:
         model: a compiled model with a `train_step` that returns each replica's share of its losses.
-        dataset: endless batches for all replicas together.
-        epochs: how many epochs.
+        load_batches: returns endless batches of one replica, given `first_batch`, `worker` and `workers`
+            as `load_dataset` takes them.
+        epochs: the number of epochs of the whole stage.
         steps_per_epoch: how many steps each has.
+        checkpoints: where to go on from, and where to save to.
+        checkpoint_every: epochs from one checkpoint to the next; the end of the stage always has one.
         callbacks: Keras callbacks; their logs are the epoch's mean losses so far.
+        jit_compile: whether XLA compiles the step.
 
-    Returns:
-        The history: each epoch's mean losses.
+    Raises:
+        StoppedError: SIGINT or SIGTERM came; a checkpoint has been written.
+        UserError: a loss or a weight became NaN or infinite, or a checkpoint cannot be written.
     """
-    step = _distributed_step(model)
-    batches = iter(tf.distribute.get_strategy().experimental_distribute_dataset(dataset))
-    callbacks = keras.callbacks.CallbackList(
-        callbacks,
-        add_history=True,
-        add_progbar=True,
-        model=model,
-        epochs=epochs,
-        steps=steps_per_epoch,
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    callbacks.on_train_begin()
-    for epoch in range(epochs):
-        callbacks.on_epoch_begin(epoch)
-        means = {}
-        for index in range(steps_per_epoch):
-            callbacks.on_train_batch_begin(index)
-            losses = step(next(batches))
-            for name, loss in losses.items():
-                means.setdefault(name, keras.metrics.Mean(name=name)).update_state(loss)
-            logs = {name: float(mean.result()) for name, mean in means.items()}
-            callbacks.on_train_batch_end(index, logs)
-        callbacks.on_epoch_end(epoch, logs)
-    callbacks.on_train_end()
-    return model.history
+    first_step = _agreed_step(checkpoints.restore())
+    if first_step >= epochs * steps_per_epoch:
+        logging.info("all of its %d epochs are done; --fresh starts over", epochs)
+        return
+    callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
+    step = _distributed_step(model, jit_compile)
+    batches = _distributed_batches(load_batches, first_step)
+    callbacks.on_train_begin({"step": first_step})
+    try:
+        with _signals_noted() as signals:
+            for epoch in range(first_step // steps_per_epoch, epochs):
+                callbacks.on_epoch_begin(epoch)
+                first_index = max(0, first_step - epoch * steps_per_epoch)
+                logs = _run_epoch(step, batches, range(first_index, steps_per_epoch), callbacks, checkpoints, signals)
+                callbacks.on_epoch_end(epoch, logs)
+                if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
+                    checkpoints.save()
+    except DivergenceError as error:
+        raise UserError(
+            f"{error}. {checkpoints.last_good()}. Try a lower learning rate, --precision float32, or --fresh"
+        ) from error
+    finally:
+        callbacks.on_train_end()
 
 
-def _distributed_step(model: keras.Model) -> Callable[[Any], dict[str, tf.Tensor]]:
+def _run_epoch(
+    step: Step,
+    batches: Iterator[Any],
+    indices: range,
+    callbacks: keras.callbacks.CallbackList,
+    checkpoints: Checkpoints,
+    signals: list[int],
+) -> dict[str, float]:
+    """Return the mean losses of the epoch's steps."""
+    in_flight, read, logs = [], [], {}
+    for index in indices:
+        callbacks.on_train_batch_begin(index)
+        in_flight.append(step(next(batches)))
+        together = len(in_flight) == STEPS_IN_FLIGHT or index == indices[-1]
+        if together:
+            read += _read(in_flight, checkpoints.step)
+            in_flight.clear()
+            logs = {name: float(np.mean([losses[name] for losses in read])) for name in read[0]}
+        callbacks.on_train_batch_end(index, logs)
+        if _agreed_to_stop(signals, together):
+            checkpoints.save()
+            raise StoppedError(signals[0] if signals else signal.SIGTERM, checkpoints.last_good())
+    return logs
+
+
+def _read(in_flight: Sequence[dict[str, tf.Tensor]], last_step: int) -> list[dict[str, float]]:
+    values = [{name: float(loss) for name, loss in losses.items()} for losses in in_flight]
+    for number, losses in enumerate(values, start=last_step - len(values) + 1):
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise DivergenceError(number, f"{name} is {value}")
+    return values
+
+
+def _distributed_step(model: keras.Model, jit_compile: bool) -> Step:
     strategy = tf.distribute.get_strategy()
+    train_step = tf.function(model.train_step, jit_compile=True) if jit_compile else model.train_step
 
     @tf.function
     def step(batch: Any) -> dict[str, tf.Tensor]:
-        shares = strategy.run(model.train_step, args=(batch,))
+        shares = strategy.run(train_step, args=(batch,))
         return {name: strategy.reduce("sum", share, axis=None) for name, share in shares.items()}
 
+    return step
+
+
+def _distributed_batches(load_batches: Callable[..., tf.data.Dataset], first_step: int) -> Iterator[Any]:
+    def load(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers = context.num_input_pipelines
+        first_batch = first_step * context.num_replicas_in_sync // workers
+        return load_batches(first_batch=first_batch, worker=context.input_pipeline_id, workers=workers)
+
+    return iter(tf.distribute.get_strategy().distribute_datasets_from_function(load))
+
+
+@contextlib.contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Yield the list of signals that came; the second one acts as it would without this."""
+    noted = []
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        restore()
+
+
+@tf.function
+def _total(value: tf.Tensor) -> tf.Tensor:
+    """Return the sum of what all workers give."""
+    strategy = tf.distribute.get_strategy()
+    return strategy.reduce("sum", strategy.run(tf.identity, args=(value,)), axis=None)
+
+
+def _is_one_worker() -> bool:
+    return not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _agreed_to_stop(signals: Sequence[int], together: bool) -> bool:
+    """Return whether to stop; several workers do so at the same step, of those in which all are `together`."""
+    if _is_one_worker():
+        return bool(signals)
+    return together and int(_total(tf.constant(len(signals)))) > 0
+
+
+def _agreed_step(step: int) -> int:
+    """Return `step` if all workers have the same."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if not _is_one_worker() and int(_total(tf.constant(step))) != step * replicas:
+        raise UserError(
+            f"--outputs: this worker found a checkpoint of step {step}, another one a different; "
+            "all workers need one and the same folder"
+        )
     return step

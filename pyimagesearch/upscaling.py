@@ -1,5 +1,7 @@
 """Pictures, made larger by a generator or by interpolation."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -37,13 +39,13 @@ def scaling_factor(generator: keras.Model) -> int:
     return scale
 
 
-def super_resolve(generator: keras.Model, lr: np.ndarray) -> np.ndarray:
+def super_resolve(generator: Callable[[tf.Tensor], tf.Tensor], lr: np.ndarray) -> np.ndarray:
     """Enlarge pictures, uint8 RGB [B, h, w, 3], by a generator; uint8 RGB [B, S*h, S*w, 3].
 
     They are computed under the current strategy, which must be the one that the generator was loaded under.
     """
     strategy = tf.distribute.get_strategy()
-    sr = strategy.run(tf.function(generator), args=(tf.cast(lr, tf.float32),))
+    sr = strategy.run(generator, args=(tf.cast(lr, tf.float32),))
     return to_uint8(strategy.experimental_local_results(sr)[0].numpy())
 
 

@@ -1,6 +1,7 @@
-"""Figures: the comparison grid and the zoomed pictures."""
+"""Figures: the comparison grid, the zoomed pictures and the training curves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -51,6 +52,44 @@ def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
     inset.imshow(image[::-1], origin="lower", interpolation="nearest")
     inset.set(xlim=(20, 40), ylim=(20, 40), xticks=[], yticks=[])
     mark_inset(whole, inset, loc1=1, loc2=3, fc="none", ec="blue")
+    return figure
+
+
+CURVES = {
+    "first stage": ("mse_loss",),
+    "generator": ("content_loss", "adversarial_loss", "l1_loss"),
+    "discriminator: probability of being real": ("d_real", "d_fake"),
+    "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share"),
+    "validation: PSNR on Y (dB)": ("val_psnr",),
+    "validation: VGG distance": ("val_vgg_distance",),
+}
+
+
+def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the curves of a training's epochs, one stage after the other.
+
+    Args:
+        rows: from `reports.read_history`.
+
+    Returns:
+        The figure: a panel for each group of columns, over the steps of both stages; losses are logarithmic.
+    """
+    before = max((row["step"] for row in rows if row["stage"] == "pretrain"), default=0)
+    figure = Figure((14, 7), layout="constrained")
+    for axes, (title, columns) in zip(figure.subplots(2, 3).flat, CURVES.items(), strict=True):
+        axes.set(title=title, xlabel="step")
+        for column in columns:
+            points = [
+                (row["step"] + (before if row["stage"] == "finetune" else 0), row[column])
+                for row in rows
+                if column in row
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=column, marker="." if len(points) < 50 else "")
+                axes.legend()
+                axes.set_yscale("log" if column.endswith("_loss") else "linear")
+        if before:
+            axes.axvline(before, color="grey", linestyle=":")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -52,12 +53,14 @@ def test_training_tells_what_it_does(workplace):
         "number of accelerators: 1",
         "no GPU is visible",
         "training shards found: 1",
-        "pretraining",
-        "fine-tuning",
+        "stage 1 of 2, pretraining: epoch 1 of 1, mse_loss ",
+        "stage 2 of 2, fine-tuning: epoch 1 of 1, ",
+        "validation: PSNR ",
     ):
         assert line in trained.stdout
     for loss in ("mse_loss", "d_loss", "g_loss", "adversarial_loss", "content_loss"):
-        assert f"{loss}: " in trained.stdout
+        assert re.search(rf"{loss} \d", trained.stdout)
+    assert trained.stdout.count(" images/s, 00:00 left") == 2
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
@@ -83,7 +86,8 @@ def test_inference_prints_the_figures_of_all_three(workplace):
 
 def test_the_pictures_can_be_opened_and_show_something(workplace):
     images = workplace[0] / "outputs" / "images"
-    assert {path.name for path in images.iterdir()} == {"grid.png", "SRGAN Pretrained.png", "SRGAN.png"}
+    names = {"grid.png", "SRGAN Pretrained.png", "SRGAN.png", "training_curves.png"}
+    assert {path.name for path in images.iterdir()} == names
     for path in images.iterdir():
         rgb = np.asarray(Image.open(path).convert("RGB"))
         assert min(rgb.shape[:2]) >= 700 and rgb.std() > 20
@@ -186,6 +190,9 @@ def flags(workplace):
         (["--scaling-factor", "2"], "--scaling-factor 4, not 2"),
         (["--pretrain-epochs", "0"], "--pretrain-epochs"),
         (["--batch-size", "many"], "--batch-size"),
+        (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
+        (["--precision", "float8"], "--precision"),
+        (["--finetune-lr", "0"], "--finetune-lr"),
     ],
 )
 def test_train_refuses(refused, flags, wrong, said):
@@ -200,18 +207,18 @@ def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, wo
     (records / "train" / shard.name).write_bytes(shard.read_bytes()[:-1])
     assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
     (records / "manifest.json").write_text('{"format": 0}')
-    assert "manifest.json: not records of format 1" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+    assert "manifest.json: not records of format 2" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
 
 
 def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags, tmp_path):
-    records = tmp_path / "tfrecord"
-    (records / "train").mkdir(parents=True)
-    (records / "manifest.json").write_bytes((workplace[0] / "tfrecord" / "manifest.json").read_bytes())
-    (shard,) = (workplace[0] / "tfrecord" / "train").iterdir()
+    shutil.copytree(workplace[0] / "tfrecord", tmp_path / "tfrecord")
+    (shard,) = (tmp_path / "tfrecord" / "train").iterdir()
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
-    (records / "train" / shard.name).write_bytes(data)
-    assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+    shard.write_bytes(data)
+    all_at_once = ["--batch-size", 46, "--outputs", workplace[0] / "elsewhere"]
+    said = refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord", *all_at_once)
+    assert f"{shard.name}: damaged" in said
 
 
 def test_inference_refuses_missing_and_foreign_models(refused, flags, tmp_path):

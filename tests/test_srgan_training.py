@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from pyimagesearch import training_loop
+from pyimagesearch.checkpoints import Checkpoints
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
@@ -21,12 +22,13 @@ def pretraining(replicas=1, optimizer=keras.optimizers.Adam):
     return stage
 
 
-def gan(replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3):
+def gan(replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3, **recipe):
     stage = SRGANTraining(
         SRGAN.generator(4, 4, 1, synchronized=replicas > 1),
         SRGAN.discriminator(4, 0.2, 2, synchronized=replicas > 1),
         VGG.build("vgg19:block1_conv2", "random"),
         batch_size=4 // replicas,
+        **recipe,
     )
     losses = Losses(replicas)
     stage.compile(optimizer(generator_rate), optimizer(discriminator_rate), losses.bce_loss, losses.mse_loss)
@@ -81,7 +83,10 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
         assert all_moved(old_kernels, kernels(network))
         assert all_moved(old_statistics, moving_statistics(network))
     assert none_moved(vgg, stage.vgg.variables)
-    assert losses.keys() == {"d_loss", "g_loss", "adversarial_loss", "content_loss"}
+    assert losses.keys() == {
+        *("d_loss", "g_loss", "adversarial_loss", "content_loss"),
+        *("d_real", "d_fake", "adversarial_share", "content_share"),
+    }
     total = losses["content_loss"] + 1e-3 * losses["adversarial_loss"]
     assert float(losses["g_loss"]) == pytest.approx(float(total))
 
@@ -89,7 +94,7 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
 def test_the_generators_update_leaves_the_discriminator_alone():
     stage = gan()
     before = copies(stage.discriminator.variables)
-    stage._discriminator_step = lambda hr, sr: tf.constant(0.0)  # only the generator's half of the step remains
+    stage._discriminator_step = lambda hr, sr: {}  # only the generator's half of the step remains
     generator = copies(kernels(stage.generator))
     stage.train_step(batch())
     assert all_moved(generator, kernels(stage.generator))
@@ -112,25 +117,101 @@ def test_the_discriminator_learns_to_tell_the_two_apart():
     assert d_losses[-1] < 0.9 * d_losses[0]
 
 
+def test_the_logs_tell_what_the_discriminator_thinks():
+    logs = gan(discriminator_rate=1e-9).train_step(batch())
+    for name in ("d_real", "d_fake"):
+        assert float(logs[name]) == pytest.approx(0.5, abs=0.2)
+    stage = gan()
+    stage.discriminator.layers[-1].bias.assign([10.0])
+    logs = stage.train_step(batch())
+    assert float(logs["d_real"]) > 0.99 and float(logs["d_fake"]) > 0.99
+
+
+def test_the_shares_of_the_losses_follow_their_weights():
+    def shares(**recipe):
+        keras.utils.set_random_seed(1)
+        logs = gan(l1_loss=Losses(1).l1_loss, **recipe).train_step(batch())
+        return {name: float(value) for name, value in logs.items() if name.endswith("_share")}
+
+    plain, little, much = shares(), shares(l1_weight=0.01), shares(l1_weight=100.0)
+    assert plain.keys() == {"content_share", "adversarial_share"}
+    assert little["l1_share"] < much["l1_share"] and much["l1_share"] > 0.9
+    for part in (plain, little, much):
+        assert sum(part.values()) == pytest.approx(1, rel=1e-5)
+
+
+def test_the_generators_gradient_is_that_of_its_whole_loss():
+    keras.utils.set_random_seed(1)
+    stage = gan(optimizer=keras.optimizers.SGD, generator_rate=1e-3, l1_loss=Losses(1).l1_loss, l1_weight=0.5)
+    stage._discriminator_step = lambda hr, sr: {}
+    before = copies(stage.generator.trainable_variables)
+    lr, hr = (tf.cast(images, tf.float32) for images in batch())
+    with tf.GradientTape() as tape:
+        sr = stage.generator(lr, training=True)
+        judged = stage.discriminator(sr, training=True)
+        adversarial = tf.reduce_mean(tf.nn.softplus(-judged))
+        content = tf.reduce_mean((stage.vgg(hr) - stage.vgg(sr)) ** 2)
+        loss = content + 1e-3 * adversarial + 0.5 * tf.reduce_mean(tf.abs(hr - sr))
+    gradients = tape.gradient(loss, [variable.value for variable in stage.generator.trainable_variables])
+    stage.train_step((lr, hr))
+    for old, gradient, new in zip(before, gradients, copies(stage.generator.trainable_variables), strict=True):
+        np.testing.assert_allclose(new, old - 1e-3 * gradient.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_frozen_batch_normalization_keeps_its_statistics_and_still_learns():
+    stage = gan(freeze_batch_norm=True)
+    statistics, before = copies(moving_statistics(stage.generator)), copies(kernels(stage.generator))
+    stage.train_step(batch())
+    assert none_moved(statistics, moving_statistics(stage.generator))
+    assert all_moved(before, kernels(stage.generator))
+
+
+def test_label_smoothing_leaves_the_discriminator_a_loss_when_it_is_right():
+    def d_loss(smoothing):
+        stage = gan(label_smoothing=smoothing)
+        stage.discriminator.layers[-1].kernel.assign(tf.zeros_like(stage.discriminator.layers[-1].kernel))
+        stage.discriminator.layers[-1].bias.assign([20.0])  # sure that all is real
+        return float(stage.train_step(batch())["d_loss"])
+
+    assert d_loss(0.1) - d_loss(0.0) == pytest.approx(0.1 * 20, rel=1e-3)
+
+
+def test_the_scale_of_pixels_is_squared_in_the_loss():
+    def loss(scale):
+        keras.utils.set_random_seed(1)
+        stage = SRGANPretraining(SRGAN.generator(4, 4, 1), scale)
+        stage.compile(keras.optimizers.Adam(1e-3), Losses(1).mse_loss)
+        return float(stage.train_step(batch())["mse_loss"])
+
+    assert loss(1.0) / 127.5**2 == pytest.approx(loss(1 / 127.5), rel=1e-4)
+
+
 @pytest.mark.parametrize("make_stage", [pretraining, gan])
-def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two_replicas):
+def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two_replicas, tmp_path):
+    whole = batch(4)
+
     def weights_after_a_step(strategy):
+        def load(first_batch, worker, workers):
+            images = tf.data.Dataset.from_tensor_slices(whole).repeat()
+            return images.batch(4 // strategy.num_replicas_in_sync)
+
         keras.utils.set_random_seed(3)
-        dataset = tf.data.Dataset.from_tensors(batch(4)).repeat()
+        seen = []
+        callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
         with strategy.scope():
             stage = make_stage(strategy.num_replicas_in_sync, keras.optimizers.SGD)
             before = copies(stage.generator.variables)
-            logs = training_loop.fit(stage, dataset, epochs=1, steps_per_epoch=1).history
-            networks = [getattr(stage, name, None) for name in ("generator", "discriminator")]
-            weights = [copies(network.variables) for network in networks if network]
-        return before, sum(weights, []), logs
+            checkpoints = Checkpoints(str(tmp_path / str(strategy.num_replicas_in_sync)), stage)
+            training_loop.fit(stage, load, 1, 1, checkpoints, callbacks=[callback])
+        return before, sum((copies(network.variables) for network in stage.networks), []), seen[0]
 
     before, one, one_logs = weights_after_a_step(tf.distribute.get_strategy())
     _, two, two_logs = weights_after_a_step(two_replicas)
     for single, mirrored in zip(one, two, strict=True):
         np.testing.assert_allclose(mirrored, single, rtol=1e-4, atol=1e-5)
-    for name, values in one_logs.items():
-        np.testing.assert_allclose(two_logs[name], values, rtol=1e-4)
+    for name, value in one_logs.items():
+        # The shares are means over replicas, each with norms of its own.
+        np.testing.assert_allclose(two_logs[name], value, rtol=1e-2 if name.endswith("_share") else 1e-4)
     assert any((old != new).any() for old, new in zip(before, one, strict=False))
 
 

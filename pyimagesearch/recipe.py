@@ -1,0 +1,107 @@
+"""From a `Config` to networks, optimizers and stages."""
+
+import keras
+
+from pyimagesearch.config import Config
+from pyimagesearch.losses import Losses
+from pyimagesearch.srgan import SRGAN
+from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
+
+
+def build_generator(config: Config, synchronized: bool = False) -> keras.Model:
+    """Build the generator that `config` describes, with the initial weights that its seed settles."""
+    keras.utils.set_random_seed(config.seed)
+    return SRGAN.generator(
+        config.scaling_factor,
+        config.feature_maps,
+        config.residual_blocks,
+        batch_norm=config.batch_norm,
+        synchronized=synchronized,
+        upsampling_maps=config.upsampling_maps,
+    )
+
+
+def build_discriminator(config: Config, synchronized: bool = False) -> keras.Model:
+    """Build the discriminator that `config` describes, with the initial weights that its seed settles."""
+    keras.utils.set_random_seed(config.seed)
+    return SRGAN.discriminator(
+        config.feature_maps,
+        config.leaky_alpha,
+        config.disc_blocks,
+        synchronized=synchronized,
+        dense_units=config.disc_dense,
+        hr_size=config.hr_shape[0],
+    )
+
+
+def make_optimizer(
+    config: Config, learning_rate: float, schedule: str, epochs: int, averaged: bool = False
+) -> keras.optimizers.Adam:
+    """Make Adam for a stage of so many epochs.
+
+    Args:
+        config: where the length of an epoch and the momentum of averages come from.
+        learning_rate: at the start.
+        schedule: "constant", "cosine" or "step", as `Config.pretrain_schedule`.
+        epochs: of the stage.
+        averaged: whether it keeps an average of the weights, if `config` wants any.
+    """
+    steps = epochs * config.steps_per_epoch
+    schedules = keras.optimizers.schedules
+    if schedule == "cosine":
+        learning_rate = schedules.CosineDecay(learning_rate, steps)
+    elif schedule == "step":
+        learning_rate = schedules.PiecewiseConstantDecay([steps // 2], [learning_rate, learning_rate / 10])
+    if averaged and config.ema_momentum:
+        return keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=config.ema_momentum)
+    return keras.optimizers.Adam(learning_rate)
+
+
+def pretraining_stage(config: Config, generator: keras.Model, losses: Losses) -> SRGANPretraining:
+    """Compile the first stage."""
+    stage = SRGANPretraining(generator, config.pixel_scale)
+    optimizer = make_optimizer(
+        config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs, averaged=True
+    )
+    stage.compile(optimizer, losses.mse_loss)
+    return stage
+
+
+def gan_stage(
+    config: Config, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, losses: Losses
+) -> SRGANTraining:
+    """Compile the second stage."""
+    stage = SRGANTraining(
+        generator,
+        discriminator,
+        vgg,
+        config.train_batch_size,
+        l1_loss=losses.l1_loss,
+        l1_weight=config.l1_weight,
+        label_smoothing=config.label_smoothing,
+        freeze_batch_norm=config.freeze_batch_norm,
+    )
+    g_optimizer, d_optimizer = (
+        make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs, averaged)
+        for averaged in (True, False)
+    )
+    stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss)
+    return stage
+
+
+class Snapshot:
+    """The generator in training, as it is validated and saved: in float32, averaged if it is, for any Keras backend."""
+
+    def __init__(self, config: Config) -> None:
+        """Build a generator without synchronized batch normalization, in float32 whatever the training's precision."""
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        self.generator = build_generator(config)
+        keras.config.set_dtype_policy(policy)
+
+    def take(self, stage: keras.Model) -> keras.Model:
+        """Return this generator with the present weights of a stage that has taken at least one step."""
+        self.generator.set_weights(stage.generator.get_weights())
+        if stage.g_optimizer.use_ema:
+            stage.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
+        return self.generator

@@ -1,0 +1,298 @@
+"""What training tells: progress, validation, tables, curves, TensorBoard and warnings. All are Keras callbacks.
+
+They share each epoch's logs, so their order matters: those that add to them come before those that write them down.
+"""
+
+import csv
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from pyimagesearch import metrics, upscaling, utils
+from pyimagesearch.files import written_whole
+
+Logs = dict[str, float]
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the stage.
+
+    Adds `images_per_second` to the logs.
+    """
+
+    def __init__(self, title: str, global_batch_size: int) -> None:
+        super().__init__()
+        self.title = title
+        self.global_batch_size = global_batch_size
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.taken = 0
+        self.seconds = 0.0
+        self.left = self.params["epochs"] * self.params["steps"] - logs["step"]
+        self.began = time.monotonic()
+        self.bar = tqdm(
+            desc=self.title,
+            total=self.params["epochs"] * self.params["steps"] * self.global_batch_size,
+            initial=logs["step"] * self.global_batch_size,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+        )
+        self.redirection = logging_redirect_tqdm()
+        self.redirection.__enter__()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.epoch_steps = 0
+        self.epoch_began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.epoch_steps += 1
+        self.bar.set_postfix_str(_text(logs), refresh=False)
+        self.bar.update(self.global_batch_size)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs["images_per_second"] = self.epoch_steps * self.global_batch_size / (time.monotonic() - self.epoch_began)
+        self.taken += self.epoch_steps
+        self.left -= self.epoch_steps
+        if self.bar.disable:
+            time_left = (time.monotonic() - self.began) / self.taken * self.left
+            logging.info(
+                "%s: epoch %d of %d, %s, %.0f images/s, %s left",
+                self.title,
+                epoch + 1,
+                self.params["epochs"],
+                _text(logs),
+                logs["images_per_second"],
+                tqdm.format_interval(time_left),
+            )
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self.redirection.__exit__(None, None, None)
+        self.bar.close()
+
+
+def _text(logs: Logs) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name.endswith("_loss"))
+
+
+class LearningRates(keras.callbacks.Callback):
+    """Adds the learning rate of each optimizer to the logs, `g_rate` and `d_rate`."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        for name in ("g", "d"):
+            if optimizer := getattr(self.model, f"{name}_optimizer", None):
+                logs[f"{name}_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+class Validation(keras.callbacks.Callback):
+    """Measures the generator on held-out pictures every few epochs and at the end.
+
+    Adds to the logs the means of PSNR and SSIM on Y, `val_psnr` in dB and `val_ssim`, and the mean squared distance of
+    VGG features, `val_vgg_distance`. Keeps the results for callbacks after it in `sr`, uint8 [N, H, W, 3], which is
+    None in the other epochs.
+    """
+
+    def __init__(
+        self, take: Callable[[keras.Model], keras.Model], vgg: keras.Model, pairs: tf.data.Dataset, every: int
+    ) -> None:
+        """Take what is needed for measuring.
+
+        Args:
+            take: returns the generator to measure, given the model in training; always the same object.
+            vgg: from `VGG.build`.
+            pairs: batches of LR [B, h, w, 3] and HR [B, S*h, S*w, 3], uint8, once and in order.
+            every: epochs from one measurement to the next.
+        """
+        super().__init__()
+        self.take = take
+        self.vgg = vgg
+        self.pairs = list(pairs.as_numpy_iterator())
+        self.every = every
+        self.examine = None
+        self.sr = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.sr = None
+        if (epoch + 1) % self.every and epoch + 1 < self.params["epochs"]:
+            return
+        self.generator = self.take(self.model)
+        self.examine = self.examine or self._compile(self.generator)
+        strategy = tf.distribute.get_strategy()
+        results, psnrs, ssims, distances = [], [], [], []
+        for lr, hr in self.pairs:
+            examined = strategy.run(self.examine, args=(tf.constant(lr), tf.constant(hr)))
+            sr, vgg_distances = (strategy.experimental_local_results(part)[0].numpy() for part in examined)
+            results.append(metrics.to_uint8(sr))
+            border = hr.shape[1] // lr.shape[1]
+            psnrs += [metrics.psnr(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
+            ssims += [metrics.ssim(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
+            distances += list(vgg_distances)
+        self.sr = np.concatenate(results)
+        logs["val_psnr"], logs["val_ssim"] = float(np.mean(psnrs)), float(np.mean(ssims))
+        logs["val_vgg_distance"] = float(np.mean(distances))
+        logging.info(
+            "validation: PSNR %.2f dB, SSIM %.4f (Y, %d pictures), VGG distance %.4g",
+            logs["val_psnr"],
+            logs["val_ssim"],
+            len(psnrs),
+            logs["val_vgg_distance"],
+        )
+
+    def _compile(self, generator: keras.Model) -> Callable[..., Any]:
+        @tf.function
+        def examine(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            sr = generator(tf.cast(lr, tf.float32), training=False)  # [B, S*h, S*w, 3]
+            squares = tf.square(self.vgg(tf.cast(hr, tf.float32)) - self.vgg(sr))  # [B, h, w, C]
+            return sr, tf.reduce_mean(squares, axis=(1, 2, 3))
+
+        return examine
+
+
+COLUMNS = (
+    *("stage", "epoch", "step"),
+    *("mse_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "d_loss", "d_real", "d_fake"),
+    *("content_share", "adversarial_share", "l1_share", "g_rate", "d_rate", "images_per_second"),
+    *("val_psnr", "val_ssim", "val_vgg_distance"),
+)
+"""The columns of the table that `History` keeps."""
+
+
+class History(keras.callbacks.Callback):
+    """Keeps a table of all epochs of both stages, a CSV file, and draws its curves after each validation."""
+
+    def __init__(self, path: str, curves_path: str, stage: str) -> None:
+        """Keep the table at `path` and its picture at `curves_path`; the rows to come are those of `stage`."""
+        super().__init__()
+        self.path = path
+        self.curves_path = curves_path
+        self.stage = stage
+        self.rows = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.rows = [
+            row for row in read_history(self.path) if row["stage"] != self.stage or row["step"] <= logs["step"]
+        ]
+        with written_whole(self.path) as aside, tf.io.gfile.GFile(aside, "w") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        step = (epoch + 1) * self.params["steps"]
+        self.rows.append({"stage": self.stage, "epoch": epoch + 1, "step": step, **logs})
+        with tf.io.gfile.GFile(self.path, "a") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(self.rows[-1])
+        if "val_psnr" in logs:
+            utils.save_figure(utils.training_curves(self.rows), self.curves_path)
+
+    def values(self, column: str) -> list[float]:
+        """Return what this stage has in a column so far."""
+        return [row[column] for row in self.rows if row["stage"] == self.stage and column in row]
+
+
+def read_history(path: str) -> list[dict[str, Any]]:
+    """Return the rows of a table that `History` wrote, numbers as numbers, without empty cells and cut-off lines."""
+    if not tf.io.gfile.exists(path):
+        return []
+    with tf.io.gfile.GFile(path) as file:
+        lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+    rows = []
+    for cells in csv.DictReader(lines):
+        numbers = {name: float(cell) for name, cell in cells.items() if name != "stage" and cell}
+        rows.append({"stage": cells["stage"], **numbers, "epoch": int(cells["epoch"]), "step": int(cells["step"])})
+    return rows
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Saves the generator whenever validation finds it better than all before, in this run or an earlier part of it."""
+
+    def __init__(self, history: History, validation: Validation, column: str, largest: bool, save: Callable) -> None:
+        """Take where to look and how to save.
+
+        Args:
+            history: the table of the epochs before this one.
+            validation: what measured the generator.
+            column: what to judge by.
+            largest: whether the largest is the best, otherwise the smallest.
+            save: is called with the generator.
+        """
+        super().__init__()
+        self.history = history
+        self.validation = validation
+        self.column = column
+        self.better = max if largest else min
+        self.save = save
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.column not in logs:
+            return
+        before = self.history.values(self.column)
+        if not before or self.better(*before, logs[self.column]) not in before:
+            self.save(self.validation.generator)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes all logs, and the first held-out pictures after each validation, for TensorBoard."""
+
+    PICTURES = 3
+
+    def __init__(self, folder: str, validation: Validation) -> None:
+        super().__init__()
+        self.folder = folder
+        self.validation = validation
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.writer = tf.summary.create_file_writer(self.folder)
+        self.pairs = [np.concatenate(images)[: self.PICTURES] for images in zip(*self.validation.pairs, strict=True)]
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        with self.writer.as_default(step=(epoch + 1) * self.params["steps"]):
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+            if self.validation.sr is not None:
+                lr, hr = self.pairs
+                columns = (upscaling.bicubic(lr, hr.shape[1] // lr.shape[1]), self.validation.sr[: len(hr)], hr)
+                tf.summary.image("bicubic, generator, original", np.concatenate(columns, axis=2), self.PICTURES)
+        self.writer.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self.writer.close()
+
+
+class DiscriminatorWatch(keras.callbacks.Callback):
+    """Warns, once, when the discriminator has won or lost for long: then the generator learns nothing from it."""
+
+    LONG = 500  # steps
+    MARGIN = 0.05
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.won = self.lost = 0
+        self.warned = False
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        steps = self.params["steps"]
+        self.won = self.won + steps if logs["d_real"] > 1 - self.MARGIN and logs["d_fake"] < self.MARGIN else 0
+        self.lost = self.lost + steps if logs["d_real"] - logs["d_fake"] < self.MARGIN else 0
+        if self.warned or max(self.won, self.lost) < self.LONG:
+            return
+        self.warned = True
+        logging.warning(
+            "the discriminator has %s for %d steps (D(real) %.2f, D(fake) %.2f): %s",
+            "won" if self.won else "lost",
+            max(self.won, self.lost),
+            logs["d_real"],
+            logs["d_fake"],
+            "try --label-smoothing 0.1 or a lower --finetune-lr"
+            if self.won
+            else "try a larger --batch-size or more pretraining",
+        )

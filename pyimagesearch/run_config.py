@@ -1,0 +1,100 @@
+"""What a run was told: written beside its models, compared when it goes on."""
+
+import contextlib
+import dataclasses
+import json
+import zlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import written_whole
+
+CONFIG = "config.json"
+STAGES = ("pretrain", "finetune")
+
+# These shape neither the weights nor the order of the data.
+_FREE = {
+    "shard_size",
+    "record_size",
+    "infer_batch_size",
+    "infer_hr_size",
+    "checkpoint_every",
+    "validate_every",
+    "train_batch_size",  # the batch of all replicas together counts
+}
+
+
+def describe(config: Config, **facts: Any) -> dict[str, Any]:
+    """Return everything that settles a run's result, for JSON: the configuration and further `facts`."""
+    return {**json.loads(json.dumps(dataclasses.asdict(config))), **facts}
+
+
+def fingerprint(network: keras.Model) -> str:
+    """Return eight hexadecimal digits that tell a network's weights from others."""
+    crc = 0
+    for weights in network.get_weights():
+        crc = zlib.crc32(weights.tobytes(), crc)
+    return f"{crc:08x}"
+
+
+def has_checkpoints(paths: Paths, stage: str) -> bool:
+    """Return whether a stage has begun."""
+    return bool(tf.io.gfile.glob(f"{paths.checkpoints(stage)}/step-*.index"))
+
+
+def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -> None:
+    """Go on with the run in `paths.outputs`, or begin one there.
+
+    Args:
+        paths: where models and checkpoints are.
+        run: from `describe`.
+        fresh: whether to remove the checkpoints of an earlier run.
+        writes: whether this worker is the one that writes and removes.
+
+    Raises:
+        UserError: an earlier run there was told something else.
+    """
+    begun = [stage for stage in STAGES if has_checkpoints(paths, stage)]
+    if begun and not fresh:
+        _compare(paths, run, begun)
+    if not writes:
+        return
+    if fresh:
+        for folder in (*map(paths.checkpoints, STAGES), *map(paths.logs, STAGES)):
+            if tf.io.gfile.exists(folder):
+                tf.io.gfile.rmtree(folder)
+        if tf.io.gfile.exists(paths.history):
+            tf.io.gfile.remove(paths.history)
+    with written_whole(paths.model(CONFIG)) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        json.dump(run, file, indent=2)
+
+
+def _compare(paths: Paths, run: dict[str, Any], begun: list[str]) -> None:
+    path = paths.model(CONFIG)
+    earlier = None
+    with contextlib.suppress(tf.errors.NotFoundError, ValueError), tf.io.gfile.GFile(path) as file:
+        earlier = json.load(file)
+    if not isinstance(earlier, dict):
+        raise UserError(f"{path}: missing or damaged, but there are checkpoints; start over with --fresh")
+    free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, begun)}
+    differences = [
+        f"{name} {earlier.get(name)}, now {run.get(name)}"
+        for name in sorted(earlier.keys() | run.keys())
+        if name not in free and earlier.get(name) != run.get(name)
+    ]
+    if differences:
+        raise UserError(
+            f"{paths.outputs}: the run there was told otherwise ({'; '.join(differences)}); "
+            "repeat its flags, choose another --outputs, or start over with --fresh"
+        )
+
+
+def _extensible(earlier: dict[str, Any], begun: list[str]) -> list[str]:
+    """Return the stages that may still become longer or shorter: the present and later ones, at a constant rate."""
+    present = "finetune" if "finetune" in begun else "pretrain"
+    later = STAGES[STAGES.index(present) :]
+    return [stage for stage in later if stage not in begun or earlier.get(f"{stage}_schedule") == "constant"]

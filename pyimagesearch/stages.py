@@ -1,0 +1,76 @@
+"""Runs a stage to its end: everything that a run keeps of it, put together."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from pyimagesearch import recipe, reports, training_loop
+from pyimagesearch.checkpoints import Checkpoints
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.files import written_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What both stages share.
+
+    `load_batches` is as `training_loop.fit` takes it, `test_pairs` as `reports.Validation` does. Of several workers,
+    the one that `writes` keeps the files.
+    """
+
+    config: Config
+    paths: Paths
+    vgg: keras.Model
+    snapshot: recipe.Snapshot
+    load_batches: Callable[..., tf.data.Dataset]
+    test_pairs: tf.data.Dataset
+    writes: bool = True
+    jit_compile: bool = False
+
+    def run(self, name: str, model: keras.Model) -> keras.Model:
+        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""
+        config = self.config
+        pretrain = name == "pretrain"
+        epochs = config.pretrain_epochs if pretrain else config.finetune_epochs
+        title = "stage 1 of 2, pretraining" if pretrain else "stage 2 of 2, fine-tuning"
+        logging.info("%s: %d epochs of %d steps", title, epochs, config.steps_per_epoch)
+        training_loop.fit(
+            model,
+            self.load_batches,
+            epochs,
+            config.steps_per_epoch,
+            Checkpoints(self.paths.checkpoints(name), model, self.writes),
+            config.checkpoint_every,
+            self._callbacks(name, title),
+            self.jit_compile,
+        )
+        generator = self.snapshot.take(model)
+        path = self.paths.pretrained_generator if pretrain else self.paths.generator
+        self._save(path, generator)
+        logging.info("generator saved: %s", path)
+        return generator
+
+    def _callbacks(self, name: str, title: str) -> list[keras.callbacks.Callback]:
+        config, paths = self.config, self.paths
+        global_batch_size = config.train_batch_size * tf.distribute.get_strategy().num_replicas_in_sync
+        validation = reports.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
+        callbacks = [reports.Progress(title, global_batch_size), reports.LearningRates(), validation]
+        if name == "finetune":
+            callbacks.append(reports.DiscriminatorWatch())
+        if self.writes:
+            history = reports.History(paths.history, paths.image("training_curves.png"), name)
+            best_path = paths.best_pretrained_generator if name == "pretrain" else paths.best_generator
+            save_best = functools.partial(self._save, best_path)
+            judge = "val_psnr" if name == "pretrain" else "val_vgg_distance"
+            best = reports.KeepBest(history, validation, judge, judge == "val_psnr", save_best)
+            callbacks += [best, history, reports.TensorBoard(paths.logs(name), validation)]
+        return callbacks
+
+    def _save(self, path: str, generator: keras.Model) -> None:
+        if self.writes:
+            with written_whole(path) as aside:
+                generator.save(aside)
