@@ -22,7 +22,7 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, recipe, run_config, tfrecords, upscaling
+from pyimagesearch import devices, recipe, run_config, tfrecords, training_layers, upscaling
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset
 from pyimagesearch.errors import UserError
@@ -166,13 +166,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             jit_compile=devices.compiles_well(strategy),
         )
         losses = Losses(num_replicas)
-        generator = recipe.build_generator(config, synchronized=num_replicas > 1)
+        layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
+        generator = recipe.build_generator(config, **layers)
         if args.init_generator:
             load_weights(generator, args.init_generator)
         elif not run_config.has_checkpoints(paths, "finetune"):
             stage = recipe.pretraining_stage(config, generator, losses)
             generator.set_weights(training.run("pretrain", stage).get_weights())
-        discriminator = recipe.build_discriminator(config, synchronized=num_replicas > 1)
+        discriminator = recipe.build_discriminator(config, layers["norm"])
         training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
     return 0
 

@@ -169,6 +169,11 @@ def is_chief() -> bool:
     return cluster is None or cluster.index == 0
 
 
+def is_cpu() -> bool:
+    """Return whether there is nothing to compute on but the CPU."""
+    return not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
 def compiles_well(strategy: tf.distribute.Strategy) -> bool:
     """Return whether XLA makes training faster: on one GPU; on the CPU it makes it slower."""
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))

@@ -1,5 +1,7 @@
 """From a `Config` to networks, optimizers and stages."""
 
+from typing import Any
+
 import keras
 
 from pyimagesearch.config import Config
@@ -8,29 +10,34 @@ from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
 
 
-def build_generator(config: Config, synchronized: bool = False) -> keras.Model:
-    """Build the generator that `config` describes, with the initial weights that its seed settles."""
+def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
+    """Build the generator that `config` describes, with the initial weights that its seed settles.
+
+    Args:
+        config: what it is to be.
+        layer_builders: arguments of `SRGAN.generator` from `training_layers.choose`.
+    """
     keras.utils.set_random_seed(config.seed)
     return SRGAN.generator(
         config.scaling_factor,
         config.feature_maps,
         config.residual_blocks,
         batch_norm=config.batch_norm,
-        synchronized=synchronized,
         upsampling_maps=config.upsampling_maps,
+        **layer_builders,
     )
 
 
-def build_discriminator(config: Config, synchronized: bool = False) -> keras.Model:
+def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:
     """Build the discriminator that `config` describes, with the initial weights that its seed settles."""
     keras.utils.set_random_seed(config.seed)
     return SRGAN.discriminator(
         config.feature_maps,
         config.leaky_alpha,
         config.disc_blocks,
-        synchronized=synchronized,
         dense_units=config.disc_dense,
         hr_size=config.hr_shape[0],
+        norm=norm,
     )
 
 
@@ -93,7 +100,7 @@ class Snapshot:
     """The generator in training, as it is validated and saved: in float32, averaged if it is, for any Keras backend."""
 
     def __init__(self, config: Config) -> None:
-        """Build a generator without synchronized batch normalization, in float32 whatever the training's precision."""
+        """Build a generator of Keras's own layers, in float32 whatever the training's precision."""
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("float32")
         self.generator = build_generator(config)

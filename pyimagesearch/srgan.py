@@ -3,18 +3,17 @@
 Both are made of `keras.layers` and `keras.ops` alone, so that their weights run on any Keras backend.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
 KerasTensor = keras.KerasTensor
+LayerBuilder = Callable[..., layers.Layer]
 
 
 def _conv(x: KerasTensor, filters: int, size: int = 3, strides: int = 1) -> KerasTensor:
     return layers.Conv2D(filters, size, strides=strides, padding="same")(x)
-
-
-def _norm(x: KerasTensor, batch_norm: bool, synchronized: bool) -> KerasTensor:
-    return layers.BatchNormalization(synchronized=synchronized)(x) if batch_norm else x
 
 
 def _prelu(x: KerasTensor) -> KerasTensor:
@@ -36,8 +35,9 @@ class SRGAN:
         feature_maps: int,
         residual_blocks: int,
         batch_norm: bool = True,
-        synchronized: bool = False,
         upsampling_maps: int | None = None,
+        norm: LayerBuilder = layers.BatchNormalization,
+        last_conv: LayerBuilder = layers.Conv2D,
     ) -> keras.Model:
         """Build the generator, SRResNet.
 
@@ -46,9 +46,10 @@ class SRGAN:
             feature_maps: filters of the residual trunk.
             residual_blocks: how many blocks the trunk has.
             batch_norm: whether convolutions of the trunk are followed by batch normalization.
-            synchronized: whether its statistics are those of all replicas together (TensorFlow only).
             upsampling_maps: filters of each upsampling stage, 256 in the paper; by default twice those of the stage
                 before, as in the tutorial.
+            norm: what batch normalization is made by; `training_layers` has others than Keras.
+            last_conv: what the last convolution is made by, likewise.
 
         Returns:
             A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W.
@@ -59,23 +60,24 @@ class SRGAN:
         if scaling_factor < 2 or scaling_factor & (scaling_factor - 1):
             raise ValueError(f"scaling_factor must be 2, 4, 8 or a higher power of two, not {scaling_factor}")
 
+        def conv_norm(x: KerasTensor) -> KerasTensor:
+            x = _conv(x, feature_maps)
+            return norm()(x) if batch_norm else x
+
         def residual_block(x: KerasTensor) -> KerasTensor:
             skip = x
-            x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
-            x = _prelu(x)
-            x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
-            return layers.Add()([x, skip])
+            x = _prelu(conv_norm(x))
+            return layers.Add()([conv_norm(x), skip])
 
         lr = keras.Input((None, None, 3), name="lr")
         x = layers.Rescaling(1 / 255)(lr)
         x = skip = _prelu(_conv(x, feature_maps, size=9))  # [B, H, W, F]
         for _ in range(residual_blocks):
             x = residual_block(x)
-        x = _norm(_conv(x, feature_maps), batch_norm, synchronized)
-        x = layers.Add()([x, skip])
+        x = layers.Add()([conv_norm(x), skip])
         for stage in range(1, scaling_factor.bit_length()):
             x = _upsample(x, upsampling_maps or feature_maps * 2**stage)
-        x = _conv(x, 3, size=9)  # [B, S*H, S*W, 3]
+        x = last_conv(3, 9, padding="same")(x)  # [B, S*H, S*W, 3]
         x = layers.Activation("tanh", dtype="float32")(x)
         sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
         return keras.Model(lr, sr, name="generator")
@@ -85,9 +87,9 @@ class SRGAN:
         feature_maps: int,
         leaky_alpha: float,
         disc_blocks: int,
-        synchronized: bool = False,
         dense_units: int | None = None,
         hr_size: int = 96,
+        norm: LayerBuilder = layers.BatchNormalization,
     ) -> keras.Model:
         """Build the discriminator: the tutorial's, or with `dense_units` the paper's.
 
@@ -96,9 +98,9 @@ class SRGAN:
             leaky_alpha: the slope of LeakyReLU below zero.
             disc_blocks: how many blocks of two convolutions. In the tutorial the first convolution of all blocks but
                 the first halves height and width, in the paper the second one of every block.
-            synchronized: whether batch statistics are those of all replicas together (TensorFlow only).
             dense_units: units of a dense layer over all places, 1024 in the paper; by default the places are averaged.
             hr_size: the side of the pictures, for the dense layer.
+            norm: what batch normalization is made by.
 
         Returns:
             A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, 1]: above 0 means "a real photograph".
@@ -106,8 +108,7 @@ class SRGAN:
         """
 
         def conv_block(x: KerasTensor, filters: int, strides: int) -> KerasTensor:
-            x = _norm(_conv(x, filters, strides=strides), True, synchronized)
-            return layers.LeakyReLU(leaky_alpha)(x)
+            return layers.LeakyReLU(leaky_alpha)(norm()(_conv(x, filters, strides=strides)))
 
         size = hr_size if dense_units else None
         image = keras.Input((size, size, 3), name="image")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pyimagesearch import training_loop
+from pyimagesearch import training_layers, training_loop
 from pyimagesearch.checkpoints import Checkpoints
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
@@ -17,15 +17,15 @@ def batch(size=4, seed=0):
 
 
 def pretraining(replicas=1, optimizer=keras.optimizers.Adam):
-    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, synchronized=replicas > 1))
+    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)))
     stage.compile(optimizer(1e-3), Losses(replicas).mse_loss)
     return stage
 
 
 def gan(replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3, **recipe):
     stage = SRGANTraining(
-        SRGAN.generator(4, 4, 1, synchronized=replicas > 1),
-        SRGAN.discriminator(4, 0.2, 2, synchronized=replicas > 1),
+        SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)),
+        SRGAN.discriminator(4, 0.2, 2, norm=training_layers.choose(replicas, on_cpu=True)["norm"]),
         VGG.build("vgg19:block1_conv2", "random"),
         batch_size=4 // replicas,
         **recipe,
