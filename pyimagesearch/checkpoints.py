@@ -56,7 +56,7 @@ class Checkpoints:
         for path in paths:
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched().assert_consumed()
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
+            except (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError) as error:
                 logging.warning("%s: damaged, left aside (%s)", path, reason(error))
             else:
                 logging.info("going on from step %d: %s", self.step, path)

@@ -39,9 +39,9 @@ def find_cluster() -> Cluster | None:
         config = json.loads(text)
         jobs, task = config["cluster"], config["task"]
         chiefs, workers = list(jobs.get("chief", [])), list(jobs["worker"])
-        index = int(task["index"]) + {"chief": 0, "worker": len(chiefs)}[task["type"]]
-        cluster = Cluster(chiefs + workers, index)
-        for address in (cluster.addresses[index], *cluster.addresses):
+        own = dict(enumerate({"chief": chiefs, "worker": workers}[task["type"]]))[task["index"]]
+        cluster = Cluster(chiefs + workers, (chiefs + workers).index(own))
+        for address in cluster.addresses:
             _host_and_port(address)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(

@@ -1,8 +1,14 @@
+import json
 import logging
+import socket
+import threading
+import time
 
 import pytest
+import tensorflow as tf
 
-from pyimagesearch.devices import get_strategy
+from pyimagesearch import devices
+from pyimagesearch.devices import Cluster, find_cluster, get_strategy
 from pyimagesearch.errors import UserError
 
 
@@ -16,3 +22,114 @@ def test_without_a_gpu_the_cpu_is_used_and_said_so(caplog):
 def test_without_a_tpu_the_flag_is_named(name, flag):
     with pytest.raises(UserError, match=f"^{flag}no TPU found.*--device gpu"):
         get_strategy("tpu", name)
+
+
+def set_tf_config(monkeypatch, cluster, kind="worker", index=0):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "kind", "index", "place"),
+    [
+        ({"worker": ["a:1", "b:2"]}, "worker", 1, 1),
+        ({"chief": ["a:1"], "worker": ["b:2"]}, "chief", 0, 0),
+        ({"chief": ["a:1"], "worker": ["b:2"]}, "worker", 0, 1),
+    ],
+)
+def test_tf_config_names_the_workers(monkeypatch, cluster, kind, index, place):
+    set_tf_config(monkeypatch, cluster, kind, index)
+    assert find_cluster() == Cluster(["a:1", "b:2"], place)
+    assert devices.is_chief() == (place == 0)
+
+
+def test_one_worker_or_none_is_no_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert find_cluster() is None and devices.is_chief()
+    set_tf_config(monkeypatch, {"worker": ["a:1"]})
+    assert find_cluster() is None and devices.is_chief()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"cluster": {"worker": ["a:1", "b:2"]}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": -1}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
+def test_a_tf_config_that_makes_no_sense_is_refused_with_an_example(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="^TF_CONFIG: not as it should be; example: {"):
+        get_strategy("gpu")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return one.getsockname()[1]
+
+
+def test_workers_that_start_one_after_the_other_meet():
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+    met = []
+
+    def start(index):
+        devices._meet(Cluster(addresses, index), timeout=20)
+        met.append(index)
+        with socket.create_server(("", int(addresses[index].rpartition(":")[2]))):  # as TensorFlow's server does
+            time.sleep(2)
+
+    threads = [threading.Thread(target=start, args=(index,)) for index in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.3)
+    for thread in threads:
+        thread.join()
+    assert sorted(met) == [0, 1, 2]
+
+
+def test_a_worker_that_never_comes_is_named(monkeypatch):
+    here, there = free_port(), free_port()
+    set_tf_config(monkeypatch, {"worker": [f"127.0.0.1:{here}", f"127.0.0.1:{there}"]})
+    with pytest.raises(UserError, match=f"^TF_CONFIG: no worker answers at 127.0.0.1:{there} within 0.5 s; "):
+        get_strategy("gpu", worker_timeout=0.5)
+
+
+def test_an_address_that_is_taken_is_named(monkeypatch):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        set_tf_config(monkeypatch, {"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]})
+        with pytest.raises(UserError, match=f"^TF_CONFIG: cannot listen at 127.0.0.1:{port} "):
+            get_strategy("gpu", worker_timeout=0.5)
+
+
+def test_the_worker_that_has_gone_is_named(monkeypatch):
+    port = free_port()
+    with socket.create_server(("", 0)) as living:
+        workers = [f"127.0.0.1:{number}" for number in (1, port, living.getsockname()[1])]
+        set_tf_config(monkeypatch, {"worker": workers})
+        with (
+            pytest.raises(UserError, match=f"^the worker at 127.0.0.1:{port} has gone; "),
+            devices.lost_workers_named(),
+        ):
+            raise tf.errors.UnavailableError(None, None, "Graph execution error:\n\nConnection reset by peer")
+
+
+def test_without_other_workers_such_an_error_is_what_it_is(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(tf.errors.UnavailableError), devices.lost_workers_named():
+        raise tf.errors.UnavailableError(None, None, "gs:// is away")
+
+
+def test_precision_follows_the_flag_and_else_the_hardware(caplog):
+    caplog.set_level(logging.INFO)
+    assert devices.choose_precision("float32") == "float32"
+    assert devices.choose_precision("bfloat16") == "bfloat16"
+    with open("/proc/cpuinfo") as file:
+        fast = "avx512_bf16" in (text := file.read()) or "amx_bf16" in text
+    assert devices.choose_precision("auto") == ("bfloat16" if fast else "float32")
+    assert "precision: " in caplog.text

@@ -14,6 +14,25 @@ def test_the_tutorials_networks_have_their_parameters():
     assert SRGAN.discriminator(64, 0.2, 4).count_params() == 4_693_313
 
 
+def test_the_papers_generator_has_256_filters_in_each_upsampling_stage():
+    generator = SRGAN.generator(4, 64, 16, upsampling_maps=256)
+    wide = [layer.filters for layer in generator.layers if getattr(layer, "filters", 64) == 256]
+    assert wide == [256, 256]
+    # Beside the tutorial's: twice the first stage's filters, so twice its slopes and inputs of the second stage's.
+    assert generator.count_params() == 1_407_267 + 128 * (9 * 64 + 1) + 32 + 9 * 32 * 256
+
+
+def test_the_papers_discriminator_halves_four_times_and_ends_densely():
+    discriminator = SRGAN.discriminator(64, 0.2, 4, dense_units=1024, hr_size=96)
+    convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.strides[0] for layer in convolutions] == [1, 2, 1, 2, 1, 2, 1, 2]
+    assert [layer.filters for layer in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512]
+    norms = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) == 7  # all but the first convolution's
+    assert discriminator.layers[-3].kernel.shape == (6 * 6 * 512, 1024)
+    assert discriminator(noise(2, 96, 96, 3)).shape == (2, 1)
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_the_generator_enlarges_any_size_by_its_scale(scale):
     sr = SRGAN.generator(scale, 8, 2)(noise(1, 17, 31, 3))

@@ -1,0 +1,100 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pyimagesearch import recipe, training_layers
+from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.losses import Losses
+from pyimagesearch.vgg import VGG
+
+SMALL = dataclasses.replace(Config(), feature_maps=4, residual_blocks=1, disc_blocks=2, hr_shape=(32, 32, 3))
+
+
+def rates(optimizer, *steps):
+    found = []
+    for step in steps:
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.5, 0.5, 0]), ("step", [1, 1, 0.1, 0.1])],
+)
+def test_the_learning_rate_follows_its_schedule_over_the_whole_stage(schedule, expected):
+    optimizer = recipe.make_optimizer(dataclasses.replace(SMALL, steps_per_epoch=100), 1e-3, schedule, epochs=20)
+    assert rates(optimizer, 0, 1000, 1001, 2000) == pytest.approx([1e-3 * part for part in expected], abs=2e-6)
+
+
+def test_the_paper_preset_is_that_of_the_paper():
+    config = PRESETS["paper"]
+    assert config.pretrain_epochs * config.steps_per_epoch == 10**6 and config.train_batch_size == 16
+    assert config.finetune_epochs * config.steps_per_epoch == 2 * 10**5
+    optimizer = recipe.make_optimizer(config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs)
+    assert rates(optimizer, 0, 10**6) == pytest.approx([1e-4, 1e-4])
+    optimizer = recipe.make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs)
+    assert rates(optimizer, 0, 10**5, 10**5 + 1) == pytest.approx([1e-4, 1e-4, 1e-5])
+    assert recipe.build_generator(config).count_params() == 1_554_883
+    assert recipe.build_discriminator(config).layers[-3].units == 1024
+    black, white = tf.zeros((1, 96, 96, 3)), 255 * tf.ones((1, 96, 96, 3))
+    scale = recipe.pretraining_stage(config, recipe.build_generator(SMALL), Losses(1)).pixel_scale
+    assert scale**2 * float(Losses(1).mse_loss(black, white)) == pytest.approx(4)  # -1 against 1, squared
+
+
+def test_the_seed_settles_the_networks():
+    for build in (recipe.build_generator, recipe.build_discriminator):
+        first, same, other = (build(dataclasses.replace(SMALL, seed=seed)).get_weights() for seed in (1, 1, 2))
+        assert all((one == two).all() for one, two in zip(first, same, strict=True))
+        assert any((one != two).any() for one, two in zip(first, other, strict=True))
+
+
+def test_the_options_of_a_recipe_reach_the_stage():
+    config = dataclasses.replace(SMALL, l1_weight=0.5, label_smoothing=0.1, freeze_batch_norm=True, ema_momentum=0.9)
+    networks = recipe.build_generator(config), recipe.build_discriminator(config)
+    stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
+    assert (stage.l1_weight, stage.label_smoothing, stage.freeze_batch_norm) == (0.5, 0.1, True)
+    assert stage.g_optimizer.use_ema and not stage.d_optimizer.use_ema
+    assert not recipe.pretraining_stage(SMALL, networks[0], Losses(1)).g_optimizer.use_ema
+
+
+def trained(config, steps=3, **layers):
+    hr = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
+    stage = recipe.pretraining_stage(config, recipe.build_generator(config, **layers), Losses(1))
+    weights = []
+    for _ in range(steps):
+        stage.train_step((hr[:, ::4, ::4], hr))
+        weights.append([variable.numpy() for variable in stage.generator.trainable_variables])
+    return stage, weights
+
+
+def test_a_snapshot_has_the_averaged_weights_and_leaves_training_alone():
+    config = dataclasses.replace(SMALL, pretrain_lr=1e-2, ema_momentum=0.9)
+    stage, weights = trained(config)
+    snapshot = recipe.Snapshot(config).take(stage)
+    for variable, first, second, third, present in zip(
+        snapshot.trainable_variables, *weights, stage.generator.trainable_variables, strict=True
+    ):
+        np.testing.assert_allclose(variable.numpy(), 0.81 * first + 0.09 * second + 0.1 * third, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(present.numpy(), third)
+    for variable, present in zip(
+        snapshot.non_trainable_variables, stage.generator.non_trainable_variables, strict=True
+    ):
+        np.testing.assert_array_equal(variable.numpy(), present.numpy())
+
+
+def test_a_snapshot_of_a_16_bit_generator_is_float32_and_of_keras_layers_alone(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        stage, weights = trained(SMALL, **training_layers.choose(1, on_cpu=True))
+        snapshot = recipe.Snapshot(SMALL).take(stage)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in snapshot.layers} == {"float32"}
+    assert all(type(layer).__module__.startswith("keras.") for layer in snapshot.layers)
+    for variable, last in zip(snapshot.trainable_variables, weights[-1], strict=True):
+        np.testing.assert_array_equal(variable.numpy(), last)

@@ -1,0 +1,172 @@
+import logging
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pyimagesearch import metrics, reports
+from pyimagesearch.srgan import SRGAN
+from pyimagesearch.vgg import VGG
+
+
+def train(callbacks, epochs=4, steps=3, first_step=0, logs=None, until=None, model=None):
+    """Call callbacks as the loop does; `logs` gives each epoch's."""
+    callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps)
+    callbacks.on_train_begin({"step": first_step})
+    for epoch in range(first_step // steps, until or epochs):
+        callbacks.on_epoch_begin(epoch)
+        values = {} if logs is None else logs(epoch)
+        for index in range(steps):
+            callbacks.on_train_batch_end(index, dict(values))
+        callbacks.on_epoch_end(epoch, dict(values))
+    callbacks.on_train_end()
+
+
+def test_without_a_terminal_progress_is_a_line_an_epoch(caplog, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(reports.time, "monotonic", lambda: float(next(clock)))
+    caplog.set_level(logging.INFO)
+    train([reports.Progress("stage", 8)], logs=lambda epoch: {"mse_loss": 12.3456, "d_real": 0.5})
+    # Each look at the clock takes a second: a second an epoch, and two more before the first line.
+    assert caplog.messages[0] == "stage: epoch 1 of 4, mse_loss 12.35, 24 images/s, 00:09 left"
+    assert caplog.messages[-1].startswith("stage: epoch 4 of 4,") and caplog.messages[-1].endswith(" 00:00 left")
+    assert len(caplog.messages) == 4
+
+
+def test_at_a_terminal_progress_is_one_bar_over_all_epochs(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    train([reports.Progress("stage", 8)], first_step=6, logs=lambda epoch: {"mse_loss": 12.3456})
+    out, _ = capsys.readouterr()
+    assert "stage: " in out and "48.0/96.0" in out and "96.0/96.0" in out and "mse_loss 12.35" in out
+    assert "images/s" in out and "epoch" not in out
+
+
+def test_rates_and_speed_become_part_of_the_logs():
+    seen = []
+    stage = keras.Model()
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1e-3, 1e-4])
+    stage.g_optimizer, stage.d_optimizer = keras.optimizers.SGD(1e-3), keras.optimizers.SGD(schedule)
+    stage.d_optimizer.iterations.assign(5)
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs))
+    train([reports.Progress("stage", 8), reports.LearningRates(), look], epochs=1, model=stage)
+    (logs,) = seen
+    assert logs["images_per_second"] > 0
+    assert (logs["g_rate"], logs["d_rate"]) == (pytest.approx(1e-3), pytest.approx(1e-4))
+
+
+HR = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+LR = HR[:, ::4, ::4]
+
+
+@pytest.fixture
+def validation():
+    keras.utils.set_random_seed(1)
+    generator = SRGAN.generator(4, 4, 1)
+    pairs = tf.data.Dataset.from_tensor_slices((LR, HR)).batch(2)
+    return reports.Validation(lambda model: generator, VGG.build("vgg19:block1_conv2", "random"), pairs, every=2)
+
+
+def test_validation_measures_all_pictures_every_few_epochs_and_at_the_end(validation):
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, dict(logs))))
+    train([validation, look], epochs=5)
+    assert [epoch for epoch, logs in seen if logs] == [1, 3, 4]
+    sr = metrics.to_uint8(validation.generator(LR.astype("float32")).numpy())
+    np.testing.assert_array_equal(validation.sr, sr)
+    _, logs = seen[-1]
+    assert logs["val_psnr"] == pytest.approx(np.mean([metrics.psnr(*pair) for pair in zip(HR, sr, strict=True)]))
+    assert logs["val_ssim"] == pytest.approx(np.mean([metrics.ssim(*pair) for pair in zip(HR, sr, strict=True)]))
+    features = [validation.vgg(images.astype("float32")).numpy() for images in (HR, sr)]
+    assert logs["val_vgg_distance"] == pytest.approx(np.mean((features[0] - features[1]) ** 2), rel=0.01)
+
+
+def history(tmp_path, stage="pretrain"):
+    return reports.History(str(tmp_path / "history.csv"), str(tmp_path / "images" / "curves.png"), stage)
+
+
+def numbers(epoch):
+    return {"mse_loss": 1 / (epoch + 3), **({"val_psnr": 20.0 + epoch, "val_vgg_distance": 1.0} if epoch % 2 else {})}
+
+
+def test_the_history_of_both_stages_is_one_table_with_curves(tmp_path):
+    train([history(tmp_path)], logs=numbers)
+    train([history(tmp_path, "finetune")], epochs=2, logs=lambda epoch: {"d_real": 0.5, "val_psnr": 25.0})
+    rows = reports.read_history(str(tmp_path / "history.csv"))
+    places = [(row["stage"], row["epoch"], row["step"]) for row in rows]
+    assert places == [("pretrain", epoch, epoch * 3) for epoch in range(1, 5)] + [
+        ("finetune", 1, 3),
+        ("finetune", 2, 6),
+    ]
+    assert rows[0]["mse_loss"] == 1 / 3 and "val_psnr" not in rows[0] and rows[1]["val_psnr"] == 21.0
+    picture = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
+    assert min(picture.shape[:2]) > 500 and picture.std() > 5
+
+
+def test_an_interrupted_history_becomes_that_of_an_undisturbed_run(tmp_path):
+    train([history(tmp_path)], logs=numbers)
+    expected = (tmp_path / "history.csv").read_text()
+    (tmp_path / "cut").mkdir()
+    train([history(tmp_path / "cut")], logs=numbers, until=3)
+    path = tmp_path / "cut" / "history.csv"
+    path.write_text(path.read_text()[:-5])  # killed while it wrote a line
+    train([history(tmp_path / "cut")], logs=numbers, first_step=3)  # the checkpoint is older than the table
+    assert path.read_text() == expected
+
+
+def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(tmp_path, validation):
+    saved = []
+
+    def run(values, **options):
+        table = history(tmp_path)
+        keep = reports.KeepBest(table, validation, "val_psnr", True, lambda generator: saved.append(generator))
+        validation.generator = "the generator"
+        train([keep, table], epochs=6, steps=1, logs=lambda epoch: values[epoch], **options)
+        count = len(saved)
+        saved.clear()
+        return count
+
+    values = [{"val_psnr": psnr} if psnr else {} for psnr in (20.0, None, 22.0, 21.0, 22.0, 23.0)]
+    assert run(values, until=5) == 2
+    assert run(values, first_step=3) == 1  # neither 21 nor a second 22
+    assert run([{"val_psnr": -psnr} for psnr in range(6)]) == 1
+
+
+def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path, validation):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    stage = keras.Model()
+    board = reports.TensorBoard(str(tmp_path), validation)
+    train([validation, board], epochs=4, model=stage, logs=lambda epoch: {"mse_loss": 5.0 - epoch})
+    (path,) = pathlib.Path(tmp_path).iterdir()
+    events = event_accumulator.EventAccumulator(str(path), size_guidance={"tensors": 0})
+    events.Reload()
+    losses = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("mse_loss")]
+    assert losses == [(3, 5.0), (6, 4.0), (9, 3.0), (12, 2.0)]
+    assert [event.step for event in events.Tensors("val_psnr")] == [6, 12]
+    pictures = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("bicubic, generator, original")]
+    assert len(pictures) == 2
+    for width, height, *encoded in pictures:
+        assert (int(width), int(height), len(encoded)) == (96, 32, 3)
+        for image, hr in zip(encoded, HR, strict=False):
+            np.testing.assert_array_equal(tf.io.decode_png(image)[:, 64:], hr)
+
+
+@pytest.mark.parametrize(
+    ("d_real", "d_fake", "said"), [(0.99, 0.01, "won"), (0.5, 0.48, "lost"), (0.8, 0.2, None), (0.99, 0.3, None)]
+)
+def test_a_discriminator_that_has_won_or_lost_for_long_is_told_once(caplog, d_real, d_fake, said):
+    train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=lambda epoch: {"d_real": d_real, "d_fake": d_fake})
+    assert len(caplog.messages) == (said is not None)
+    if said:
+        assert f"the discriminator has {said} for 500 steps" in caplog.text
+
+
+def test_a_discriminator_that_has_won_now_and_then_is_no_matter(caplog):
+    def logs(epoch):
+        return {"d_real": 0.99, "d_fake": 0.01 if epoch % 4 else 0.3}
+
+    train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=logs)
+    assert caplog.messages == []

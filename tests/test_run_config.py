@@ -1,0 +1,132 @@
+import dataclasses
+import json
+import os
+import pathlib
+
+import keras
+import pytest
+
+from pyimagesearch import run_config
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.errors import UserError
+
+CONFIG = Config()
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return Paths(outputs=str(tmp_path / "outputs"))
+
+
+def begin(paths, config=CONFIG, fresh=False, writes=True, **facts):
+    run_config.begin(paths, run_config.describe(config, **facts), fresh, writes)
+
+
+def add_checkpoint(paths, stage="pretrain"):
+    folder = paths.checkpoints(stage)
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    (pathlib.Path(folder) / "step-10.index").touch()
+
+
+def test_the_configuration_is_written_beside_the_models(paths):
+    begin(paths, precision="float32")
+    with open(paths.model("config.json")) as file:
+        written = json.load(file)
+    assert written["feature_maps"] == 64 and written["precision"] == "float32" and written["hr_shape"] == [96, 96, 3]
+
+
+def test_only_the_writer_writes(paths, tmp_path):
+    begin(paths, writes=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_settings_go_on(paths):
+    begin(paths, precision="float32")
+    add_checkpoint(paths)
+    begin(paths, precision="float32")
+    assert run_config.has_checkpoints(paths, "pretrain")
+
+
+def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
+    begin(paths, precision="float32", global_batch_size=64)
+    add_checkpoint(paths)
+    other = dataclasses.replace(CONFIG, feature_maps=32)
+    with pytest.raises(UserError) as refused:
+        begin(paths, other, precision="bfloat16", global_batch_size=64)
+    message = str(refused.value)
+    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "--fresh" in message
+    assert "global_batch_size" not in message
+    begin(paths, precision="float32", global_batch_size=64)
+
+
+def test_before_the_first_checkpoint_anything_may_change(paths):
+    begin(paths)
+    begin(paths, dataclasses.replace(CONFIG, feature_maps=32))
+    with open(paths.model("config.json")) as file:
+        assert json.load(file)["feature_maps"] == 32
+
+
+@pytest.mark.parametrize(
+    "change", [{"checkpoint_every": 3}, {"validate_every": 7}, {"infer_hr_size": 64}, {"train_batch_size": 32}]
+)
+def test_what_does_not_shape_the_result_may_change(paths, change):
+    begin(paths, global_batch_size=64)
+    add_checkpoint(paths)
+    begin(paths, dataclasses.replace(CONFIG, **change), global_batch_size=64)
+
+
+@pytest.mark.parametrize(
+    ("begun", "schedule", "change", "allowed"),
+    [
+        (["pretrain"], "constant", "pretrain_epochs", True),
+        (["pretrain"], "cosine", "pretrain_epochs", False),
+        (["pretrain"], "cosine", "finetune_epochs", True),
+        (["pretrain", "finetune"], "constant", "pretrain_epochs", False),
+        (["pretrain", "finetune"], "constant", "finetune_epochs", True),
+        (["pretrain", "finetune"], "step", "finetune_epochs", False),
+    ],
+)
+def test_a_stage_may_become_longer_while_its_past_stays_what_it_was(paths, begun, schedule, change, allowed):
+    config = dataclasses.replace(CONFIG, pretrain_schedule=schedule, finetune_schedule=schedule)
+    begin(paths, config)
+    for stage in begun:
+        add_checkpoint(paths, stage)
+    longer = dataclasses.replace(config, **{change: 5000})
+    if allowed:
+        begin(paths, longer)
+    else:
+        with pytest.raises(UserError, match=f"{change} 2500, now 5000"):
+            begin(paths, longer)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]"])
+def test_checkpoints_without_their_configuration_are_refused(paths, text):
+    begin(paths)
+    add_checkpoint(paths)
+    os.remove(paths.model("config.json"))
+    if text is not None:
+        pathlib.Path(paths.model("config.json")).write_text(text)
+    with pytest.raises(UserError, match="config.json: missing or damaged, .*--fresh"):
+        begin(paths)
+
+
+def test_a_fresh_start_removes_the_earlier_run_but_not_its_models(paths, tmp_path):
+    begin(paths)
+    for stage in ("pretrain", "finetune"):
+        add_checkpoint(paths, stage)
+    model, history = tmp_path / "outputs" / "models" / "generator.keras", tmp_path / "outputs" / "history.csv"
+    model.touch()
+    history.touch()
+    begin(paths, dataclasses.replace(CONFIG, feature_maps=32), fresh=True)
+    assert not any(run_config.has_checkpoints(paths, stage) for stage in ("pretrain", "finetune"))
+    assert model.exists() and not history.exists()
+
+
+def test_fingerprints_tell_weights_apart():
+    def network(seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+    assert (
+        run_config.fingerprint(network(1)) == run_config.fingerprint(network(1)) != run_config.fingerprint(network(2))
+    )

@@ -1,0 +1,28 @@
+"""train_srgan.py with a preset small enough for tests; otherwise the command itself."""
+
+import dataclasses
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import train_srgan
+from pyimagesearch import config
+
+config.PRESETS["demo"] = dataclasses.replace(
+    config.PRESETS["demo"],
+    feature_maps=4,
+    residual_blocks=1,
+    batch_norm=True,
+    hr_shape=(32, 32, 3),
+    train_batch_size=2,
+    disc_blocks=2,
+    ema_momentum=0.9,
+    pretrain_epochs=6,
+    finetune_epochs=6,
+    steps_per_epoch=3,
+    checkpoint_every=2,
+    validate_every=3,
+)
+
+if __name__ == "__main__":
+    sys.exit(train_srgan.main())
