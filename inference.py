@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = cli.choose_config(args.preset, scaling_factor=scale)
         lr, hr = load_test_pairs(paths.records, config)
         results = {"Bicubic": upscaling.bicubic(lr, scale)}
-        results |= {title: upscaling.super_resolve(tf.function(generator), lr) for title, generator in models.items()}
+        results |= {
+            title: upscaling.super_resolve(upscaling.compiled(generator), lr) for title, generator in models.items()
+        }
 
     captions = {}
     for title, sr in results.items():

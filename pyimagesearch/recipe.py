@@ -42,7 +42,7 @@ def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalizat
 
 
 def make_optimizer(
-    config: Config, learning_rate: float, schedule: str, epochs: int, averaged: bool = False
+    config: Config, learning_rate: float, schedule: str, epochs: int, of_generator: bool = False
 ) -> keras.optimizers.Adam:
     """Make Adam for a stage of so many epochs.
 
@@ -51,7 +51,7 @@ def make_optimizer(
         learning_rate: at the start.
         schedule: "constant", "cosine" or "step", as `Config.pretrain_schedule`.
         epochs: of the stage.
-        averaged: whether it keeps an average of the weights, if `config` wants any.
+        of_generator: whether it is the generator's, and keeps an average of the weights if `config` wants any.
     """
     steps = epochs * config.steps_per_epoch
     schedules = keras.optimizers.schedules
@@ -59,16 +59,17 @@ def make_optimizer(
         learning_rate = schedules.CosineDecay(learning_rate, steps)
     elif schedule == "step":
         learning_rate = schedules.PiecewiseConstantDecay([steps // 2], [learning_rate, learning_rate / 10])
-    if averaged and config.ema_momentum:
-        return keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=config.ema_momentum)
-    return keras.optimizers.Adam(learning_rate)
+    averages = {"use_ema": True, "ema_momentum": config.ema_momentum} if of_generator and config.ema_momentum else {}
+    # Keras numbers names from the start of the process, and TensorFlow orders some sums by them: with its own name,
+    # a stage computes the same to the last bit whether or not another one came before it.
+    return keras.optimizers.Adam(learning_rate, name="g_adam" if of_generator else "d_adam", **averages)
 
 
 def pretraining_stage(config: Config, generator: keras.Model, losses: Losses) -> SRGANPretraining:
     """Compile the first stage."""
     stage = SRGANPretraining(generator, config.pixel_scale)
     optimizer = make_optimizer(
-        config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs, averaged=True
+        config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs, of_generator=True
     )
     stage.compile(optimizer, losses.mse_loss)
     return stage
@@ -89,8 +90,8 @@ def gan_stage(
         freeze_batch_norm=config.freeze_batch_norm,
     )
     g_optimizer, d_optimizer = (
-        make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs, averaged)
-        for averaged in (True, False)
+        make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs, of_generator)
+        for of_generator in (True, False)
     )
     stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss)
     return stage

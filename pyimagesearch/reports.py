@@ -127,16 +127,14 @@ class Validation(keras.callbacks.Callback):
             return
         self.generator = self.take(self.model)
         self.examine = self.examine or self._compile(self.generator)
-        strategy = tf.distribute.get_strategy()
         results, psnrs, ssims, distances = [], [], [], []
         for lr, hr in self.pairs:
-            examined = strategy.run(self.examine, args=(tf.constant(lr), tf.constant(hr)))
-            sr, vgg_distances = (strategy.experimental_local_results(part)[0].numpy() for part in examined)
-            results.append(metrics.to_uint8(sr))
+            sr, vgg_distances = self.examine(tf.constant(lr), tf.constant(hr))
+            results.append(metrics.to_uint8(sr.numpy()))
             border = hr.shape[1] // lr.shape[1]
             psnrs += [metrics.psnr(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
             ssims += [metrics.ssim(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
-            distances += list(vgg_distances)
+            distances += vgg_distances.numpy().tolist()
         self.sr = np.concatenate(results)
         logs["val_psnr"], logs["val_ssim"] = float(np.mean(psnrs)), float(np.mean(ssims))
         logs["val_vgg_distance"] = float(np.mean(distances))
@@ -148,12 +146,18 @@ class Validation(keras.callbacks.Callback):
             logs["val_vgg_distance"],
         )
 
-    def _compile(self, generator: keras.Model) -> Callable[..., Any]:
-        @tf.function
-        def examine(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _compile(self, generator: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        strategy = tf.distribute.get_strategy()
+
+        def on_replica(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             sr = generator(tf.cast(lr, tf.float32), training=False)  # [B, S*h, S*w, 3]
             squares = tf.square(self.vgg(tf.cast(hr, tf.float32)) - self.vgg(sr))  # [B, h, w, C]
             return sr, tf.reduce_mean(squares, axis=(1, 2, 3))
+
+        @tf.function
+        def examine(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            sr, distances = strategy.run(on_replica, args=(lr, hr))
+            return tuple(strategy.experimental_local_results(part)[0] for part in (sr, distances))
 
         return examine
 

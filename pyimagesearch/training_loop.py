@@ -44,6 +44,7 @@ def fit(
 
     Raises:
         StoppedError: SIGINT or SIGTERM came; a checkpoint has been written.
+        tf.errors.OpError: a training shard is damaged or has vanished; a checkpoint has been written.
         UserError: a loss or a weight became NaN or infinite, or a checkpoint cannot be written.
     """
     first_step = _agreed_step(checkpoints.restore())
@@ -63,9 +64,13 @@ def fit(
                 callbacks.on_epoch_end(epoch, logs)
                 if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
                     checkpoints.save()
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):  # of a training shard
+        checkpoints.save()
+        raise
     except DivergenceError as error:
         raise UserError(
-            f"{error}. {checkpoints.last_good()}. Try a lower learning rate, --precision float32, or --fresh"
+            f"{error}. {checkpoints.last_good()}. "
+            "Try --fresh with a lower --pretrain-lr or --finetune-lr, or with --precision float32"
         ) from error
     finally:
         callbacks.on_train_end()

@@ -39,14 +39,23 @@ def scaling_factor(generator: keras.Model) -> int:
     return scale
 
 
-def super_resolve(generator: Callable[[tf.Tensor], tf.Tensor], lr: np.ndarray) -> np.ndarray:
-    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a generator; uint8 RGB [B, S*h, S*w, 3].
+def compiled(generator: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a generator as a function of LR float [B, h, w, 3], for `super_resolve`, under the current strategy.
 
-    They are computed under the current strategy, which must be the one that the generator was loaded under.
+    That must be the strategy under which the generator was loaded.
     """
     strategy = tf.distribute.get_strategy()
-    sr = strategy.run(generator, args=(tf.cast(lr, tf.float32),))
-    return to_uint8(strategy.experimental_local_results(sr)[0].numpy())
+
+    @tf.function
+    def upscale(lr: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(generator, args=(lr,)))[0]
+
+    return upscale
+
+
+def super_resolve(upscale: Callable[[tf.Tensor], tf.Tensor], lr: np.ndarray) -> np.ndarray:
+    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a `compiled` generator; uint8 RGB [B, S*h, S*w, 3]."""
+    return to_uint8(upscale(tf.cast(lr, tf.float32)).numpy())
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:

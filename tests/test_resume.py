@@ -144,6 +144,13 @@ def test_a_finished_training_is_left_alone_and_other_settings_are_refused(record
     assert history(undisturbed) == before
 
 
+def test_a_training_that_diverges_stops_with_the_step_and_what_to_try(records, tmp_path):
+    training = Training(records, tmp_path, "--pretrain-lr", 1e30, "--precision", "float32")
+    status, err = training.end()
+    assert status == 2 and err.count("\n") == 1
+    assert re.search(r"step \d+: .* is (nan|inf|not finite)\. There is no checkpoint yet\. Try --fresh with", err)
+
+
 def free_ports(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]

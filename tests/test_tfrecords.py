@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -115,3 +116,19 @@ def test_damage_met_while_reading_is_traced_to_its_shard(root):
     open(shards[1], "wb").write(data)
     with pytest.raises(UserError, match=f"{shards[1]}: damaged"), tfrecords.damage_named(shards):
         list(tf.data.TFRecordDataset(shards))
+
+
+def test_a_shard_that_vanishes_while_it_is_read_is_named(root):
+    shards = find(root)
+    os.remove(shards[1])
+    with pytest.raises(UserError, match=f"{shards[1]}: vanished"), tfrecords.damage_named(shards):
+        list(tf.data.TFRecordDataset(shards))
+
+
+def test_each_record_can_be_read_by_its_place(root):
+    shards = find(root)
+    in_order = [record.numpy() for record in tf.data.TFRecordDataset(shards)]
+    places = list(zip(*tfrecords.locate_records(shards), strict=True))
+    assert len(places) == len(in_order) > 2
+    for place, record in zip(reversed(places), reversed(in_order), strict=True):
+        assert tfrecords.read_record(*map(tf.constant, place)).numpy() == record

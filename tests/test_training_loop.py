@@ -101,7 +101,7 @@ def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
 
 
 def test_an_infinite_loss_stops_the_run_with_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Try .*--fresh"):
+    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Try --fresh with"):
         fit(Counter(infinite_at=5), tmp_path)
     assert [path.name for path in tmp_path.glob("*.index")] == ["step-3.index"]
 
@@ -110,6 +110,18 @@ def test_an_infinite_weight_is_not_saved(tmp_path):
     with pytest.raises(UserError, match=r"step 6: a weight is not finite\..*step-3"):
         fit(Counter(heavy_at=6), tmp_path)
     assert [path.name for path in tmp_path.glob("*.index")] == ["step-3.index"]
+
+
+def test_a_vanished_shard_costs_no_step(tmp_path):
+    def batches(first_batch, worker, workers):
+        whole = number_batches(first_batch, worker, workers).take(4)
+        return whole.concatenate(tf.data.TFRecordDataset("gone").map(lambda record: tf.zeros((3,))))
+
+    model = Counter()
+    with pytest.raises(tf.errors.NotFoundError, match="gone"):
+        training_loop.fit(model, batches, 2, 3, Checkpoints(str(tmp_path), model))
+    assert fit(Counter(), tmp_path) == sum(range(6))
+    assert {path.name for path in tmp_path.glob("*.index")} == {"step-3.index", "step-4.index", "step-6.index"}
 
 
 def test_two_replicas_get_batches_of_their_own(tmp_path, two_replicas):

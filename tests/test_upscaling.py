@@ -12,7 +12,7 @@ def test_a_saved_generator_is_loaded_with_its_scale(tmp_path):
     SRGAN.generator(2, 4, 1).save(path)
     generator = upscaling.load_generator(path)
     assert upscaling.scaling_factor(generator) == 2
-    sr = upscaling.super_resolve(generator, np.zeros((2, 5, 7, 3), np.uint8))
+    sr = upscaling.super_resolve(upscaling.compiled(generator), np.zeros((2, 5, 7, 3), np.uint8))
     assert sr.shape == (2, 10, 14, 3) and sr.dtype == np.uint8
 
 
@@ -20,7 +20,7 @@ def test_a_strategy_computes_each_picture_once(two_replicas):
     lr = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
     with two_replicas.scope():
         generator = SRGAN.generator(4, 4, 1)
-        mirrored = upscaling.super_resolve(generator, lr)
+        mirrored = upscaling.super_resolve(upscaling.compiled(generator), lr)
     assert mirrored.shape == (2, 20, 28, 3)
     np.testing.assert_array_equal(mirrored, upscaling.to_uint8(generator(lr.astype("float32")).numpy()))
 
