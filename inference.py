@@ -15,12 +15,9 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
-import tensorflow as tf
 
 from pyimagesearch import devices, metrics, tfrecords, upscaling, utils
-from pyimagesearch.config import Config
-from pyimagesearch.data_preprocess import load_dataset
-from pyimagesearch.errors import UserError
+from pyimagesearch.data_preprocess import load_test_pairs
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,22 +25,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
     return parser.parse_args(argv)
-
-
-def load_test_pairs(records: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first test pairs, uint8 LR [B, h, w, 3] and HR [B, S*h, S*w, 3]."""
-    shards = tfrecords.find_shards(records, "test", config.scaling_factor)
-    dataset = load_dataset(
-        shards, config.infer_batch_size, hr_crop_size=config.infer_hr_size, scale=config.scaling_factor
-    )
-    try:
-        with tfrecords.damage_named(shards):
-            lr, hr = next(dataset.as_numpy_iterator())
-    except tf.errors.InvalidArgumentError as error:
-        size = config.infer_hr_size
-        message = f"{records}/test: pictures of less than {size}x{size} pixels; choose another --preset"
-        raise UserError(message) from error
-    return lr, hr
 
 
 def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
@@ -67,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         scale = upscaling.scaling_factor(models["SRGAN"])
         config = cli.choose_config(args.preset, scaling_factor=scale)
-        lr, hr = load_test_pairs(paths.records, config)
+        shards = tfrecords.find_shards(paths.records, "test", scale)
+        lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
         results = {"Bicubic": upscaling.bicubic(lr, scale)}
         results |= {
             title: upscaling.super_resolve(upscaling.compiled(generator), lr) for title, generator in models.items()

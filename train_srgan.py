@@ -22,9 +22,9 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, recipe, run_config, tfrecords, training_layers, upscaling
-from pyimagesearch.config import Config, Paths
-from pyimagesearch.data_preprocess import load_dataset
+from pyimagesearch import devices, recipe, run_config, tfrecords, training_layers, training_loop, upscaling
+from pyimagesearch.config import Config
+from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--finetune-epochs", type=cli.positive_int, metavar="N", help="epochs of the second stage")
     add("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
     add("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
-    add("--seed", type=int, metavar="N", help="settles initial weights and the order of the data")
+    add("--seed", type=cli.seed, metavar="N", help="settles initial weights and the order of the data")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     add("--checkpoint-every", type=cli.positive_int, metavar="N", help="epochs from one checkpoint to the next")
     add("--validate-every", type=cli.positive_int, metavar="N", help="epochs from one validation to the next")
@@ -96,25 +96,23 @@ def choose_config(args: argparse.Namespace) -> Config:
     )
 
 
-def find_data(config: Config, paths: Paths) -> tuple[list[str], Callable[..., tf.data.Dataset], tf.data.Dataset]:
-    """Return the training shards, what loads training batches from them, and the test pairs."""
-    train_shards, test_shards = (
-        tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in ("train", "test")
-    )
-    logging.info("training shards found: %d", len(train_shards))
-    load_batches = functools.partial(
+def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
+    """Return what loads the training batches of a replica.
+
+    Raises:
+        UserError: the batches of all replicas are larger than the data.
+    """
+    load = functools.partial(
         load_dataset,
-        train_shards,
-        config.train_batch_size,
+        shards,
         train=True,
         hr_crop_size=config.hr_shape[0],
         scale=config.scaling_factor,
         crops_per_record=config.crops_per_record,
         seed=config.seed,
     )
-    load_batches()  # refuses, before anything is written, a batch that is larger than the data
-    test_pairs = load_dataset(test_shards, config.infer_batch_size, False, config.infer_hr_size, config.scaling_factor)
-    return train_shards, load_batches, test_pairs
+    load(batch_size=config.train_batch_size * num_replicas)
+    return functools.partial(load, batch_size=config.train_batch_size)
 
 
 def load_weights(generator: keras.Model, path: str) -> None:
@@ -131,6 +129,18 @@ def load_weights(generator: keras.Model, path: str) -> None:
         ) from error
 
 
+def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
+    """Run both stages, or with `from_pretrained` the second one, from the generator of the training's snapshot."""
+    config, losses = training.config, Losses(num_replicas)
+    layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
+    generator = recipe.build_generator(config, **layers)
+    if not from_pretrained:
+        training.run("pretrain", recipe.pretraining_stage(config, generator, losses))
+    generator.set_weights(training.snapshot.generator.get_weights())
+    discriminator = recipe.build_discriminator(config, layers["norm"])
+    training.run("finetune", recipe.gan_stage(config, generator, discriminator, training.vgg, losses))
+
+
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train both stages, saving the generator after each."""
@@ -138,43 +148,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = cli.find_paths(args)
     config = choose_config(args)
     keras.utils.set_random_seed(config.seed)
-    strategy = devices.get_strategy(args.device, args.tpu, args.worker_timeout)
+    cluster = devices.find_cluster() if args.device == "gpu" else None
+    strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
+    num_replicas = strategy.num_replicas_in_sync
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    num_replicas = strategy.num_replicas_in_sync
-    train_shards, load_batches, test_pairs = find_data(config, paths)
-
-    with strategy.scope(), tfrecords.damage_named(train_shards), devices.lost_workers_named():
-        vgg = VGG.build(config.vgg_layer, args.vgg_weights)
-        run = run_config.describe(
-            config,
-            global_batch_size=config.train_batch_size * num_replicas,
-            precision=precision,
-            vgg_weights=run_config.fingerprint(vgg),
-            init_generator=args.init_generator,
-            training_records=len(tfrecords.locate_records(train_shards)[0]),
+    shards, test_shards = (
+        tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in ("train", "test")
+    )
+    logging.info("training shards found: %d", len(shards))
+    vgg_weights = VGG.settle(config.vgg_layer, args.vgg_weights)
+    run = run_config.describe(
+        config,
+        global_batch_size=config.train_batch_size * num_replicas,
+        precision=precision,
+        vgg_weights=vgg_weights,
+        init_generator=args.init_generator,
+        training_records=len(tfrecords.locate_records(shards)[0]),
+    )
+    with strategy.scope(), tfrecords.damage_named(shards), devices.lost_workers_named(cluster):
+        training_loop.agree(
+            run_config.checksum(run), "TF_CONFIG: the workers have other flags or records; give all the same"
         )
-        run_config.begin(paths, run, args.fresh, writes=devices.is_chief())
         training = Training(
             config,
             paths,
-            vgg,
+            VGG.build(config.vgg_layer, vgg_weights),
             recipe.Snapshot(config),
-            load_batches,
-            test_pairs,
-            writes=devices.is_chief(),
+            prepare_batches(config, shards, num_replicas),
+            load_test_pairs(test_shards, config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
+            writes=cluster is None or cluster.index == 0,
             jit_compile=devices.compiles_well(strategy),
         )
-        losses = Losses(num_replicas)
-        layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
-        generator = recipe.build_generator(config, **layers)
-        if args.init_generator:
-            load_weights(generator, args.init_generator)
-        elif not run_config.has_checkpoints(paths, "finetune"):
-            stage = recipe.pretraining_stage(config, generator, losses)
-            generator.set_weights(training.run("pretrain", stage).get_weights())
-        discriminator = recipe.build_discriminator(config, layers["norm"])
-        training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
+        begun = run_config.has_checkpoints(paths, "finetune") and not args.fresh
+        if args.init_generator and not begun:
+            load_weights(training.snapshot.generator, args.init_generator)
+        run_config.begin(paths, run, args.fresh, training.writes)
+        train(training, begun or bool(args.init_generator), num_replicas)
     return 0
 
 

@@ -127,6 +127,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Read a whole number of 32 bits, for `type=`."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def positive_float(text: str) -> float:
     """Read a number above 0, for `type=`."""
     with contextlib.suppress(ValueError):

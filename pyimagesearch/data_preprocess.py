@@ -1,7 +1,9 @@
 """Aligned crops, flips and rotations of LR/HR pairs, and the datasets made of them."""
 
+import os
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from pyimagesearch import tfrecords
@@ -9,7 +11,7 @@ from pyimagesearch.errors import UserError
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 
-RECORDS_IN_FLIGHT = 256
+RECORDS_IN_FLIGHT = 240
 """Records from which a stream of training crops draws in turn, over all workers together."""
 
 
@@ -118,7 +120,8 @@ def load_dataset(
 
     For training, the stream of crops without end is a function of the seed and the batch's number: each pass reads the
     records in an order of its own, and each batch takes its crops from as many records as it can. Several workers read
-    disjoint parts of the same stream, so that their batches together are those of one worker with larger ones.
+    disjoint parts of the same stream, so that their batches together are those of one worker with larger ones; that
+    is so if their number divides `RECORDS_IN_FLIGHT`, otherwise they have a stream of their own.
 
     Args:
         filenames: the shards, all of one split.
@@ -167,3 +170,21 @@ def load_dataset(
     # One crop of each record in flight, then the next of each: records stay apart without copying crops about.
     crops = records.interleave(lambda lr, hr: tf.data.Dataset.from_tensor_slices((lr, hr)), in_flight, block_length=1)
     return crops.skip(passed_over).batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def load_test_pairs(
+    filenames: Sequence[str], batch_size: int, hr_crop_size: int = 96, scale: int = 4
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Read the batches that `load_dataset` gives for testing; arguments and shapes are as there.
+
+    Raises:
+        UserError: a shard is damaged, or a picture smaller than the squares.
+    """
+    dataset = load_dataset(filenames, batch_size, hr_crop_size=hr_crop_size, scale=scale)
+    try:
+        with tfrecords.damage_named(filenames):
+            return list(dataset.as_numpy_iterator())
+    except tf.errors.InvalidArgumentError as error:
+        folder = os.path.dirname(filenames[0])
+        size = f"{hr_crop_size}x{hr_crop_size}"
+        raise UserError(f"{folder}: pictures of less than {size} pixels; choose another --preset") from error

@@ -1,12 +1,13 @@
 """From `--device` and TF_CONFIG to a `tf.distribute` strategy, and what the hardware computes well."""
 
 import contextlib
-import faulthandler
 import json
 import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -42,7 +43,9 @@ def find_cluster() -> Cluster | None:
         own = dict(enumerate({"chief": chiefs, "worker": workers}[task["type"]]))[task["index"]]
         cluster = Cluster(chiefs + workers, (chiefs + workers).index(own))
         for address in cluster.addresses:
-            _host_and_port(address)
+            _, port = _host_and_port(address)
+            if not 0 < port < 65536:
+                raise ValueError(f"there is no port {port}")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
             'TF_CONFIG: not as it should be; example: {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
@@ -51,24 +54,26 @@ def find_cluster() -> Cluster | None:
     return cluster if len(cluster.addresses) > 1 else None
 
 
-def get_strategy(device: str, tpu: str | None = None, worker_timeout: float = WORKER_TIMEOUT) -> tf.distribute.Strategy:
+def get_strategy(
+    device: str, tpu: str | None = None, cluster: Cluster | None = None, worker_timeout: float = WORKER_TIMEOUT
+) -> tf.distribute.Strategy:
     """Return the strategy that uses the devices asked for.
 
     Args:
-        device: "gpu" for every visible GPU, or the CPU where there is none, on all machines that TF_CONFIG names;
-            "tpu" for a TPU.
+        device: "gpu" for every visible GPU, or the CPU where there is none; "tpu" for a TPU.
         tpu: the TPU's name, or "local" for the one of this machine.
+        cluster: the machines whose GPUs are used together, if not of this machine alone.
         worker_timeout: seconds to wait for the other machines.
 
     Returns:
         A strategy; `num_replicas_in_sync` is the number of accelerators.
 
     Raises:
-        UserError: no TPU answers, or another machine does not, or TF_CONFIG cannot be understood.
+        UserError: no TPU answers, or another machine does not.
     """
     if device == "tpu":
         strategy = _tpu_strategy(tpu)
-    elif cluster := find_cluster():
+    elif cluster:
         strategy = _cluster_strategy(cluster, worker_timeout)
     else:
         strategy = _gpu_strategy()
@@ -97,14 +102,22 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
+# Waits for its standard input to close, or else says why it ends its parent.
+_WATCH = """
+import os, select, signal, sys
+if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
+    print(sys.argv[2], file=sys.stderr)
+    os.kill(os.getppid(), signal.SIGKILL)
+"""
+
+
 def _cluster_strategy(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
     logging.info("worker %d of %d: waiting for the others", cluster.index, len(cluster.addresses))
     _meet(cluster, timeout)
-    # If a worker goes just now, TensorFlow would wait for it without end, and without letting Python run.
-    with open(os.devnull, "w") as nowhere:
-        faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
+    # If a worker goes just now, TensorFlow waits for it without end, and without letting Python run.
+    message = f"TF_CONFIG: a worker of {', '.join(cluster.addresses)} went while they were connecting; start them again"
+    with subprocess.Popen([sys.executable, "-c", _WATCH, str(timeout), message], stdin=subprocess.PIPE):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the strategy has made without effect
     return strategy
 
@@ -133,7 +146,7 @@ def _absent(addresses: Sequence[str]) -> list[str]:
 
 
 def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(_host_and_port(address), timeout=2):
+    with contextlib.suppress(OSError, UnicodeError), socket.create_connection(_host_and_port(address), timeout=2):
         return True
     return False
 
@@ -144,7 +157,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
+def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
     """Turn TensorFlow's complaint about another worker that has gone into one that names it.
 
     Raises:
@@ -153,7 +166,6 @@ def lost_workers_named() -> Iterator[None]:
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
-        cluster = find_cluster()
         if not cluster:
             raise
         others = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
@@ -161,12 +173,6 @@ def lost_workers_named() -> Iterator[None]:
             f"the worker at {' or '.join(_absent(others) or others)} has gone; "
             "start all workers again with the same commands, to go on from the last checkpoint"
         ) from error
-
-
-def is_chief() -> bool:
-    """Return whether this process is the one of all workers that writes files."""
-    cluster = find_cluster()
-    return cluster is None or cluster.index == 0
 
 
 def is_cpu() -> bool:

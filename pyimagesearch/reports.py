@@ -7,7 +7,7 @@ import csv
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -57,7 +57,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.epoch_steps += 1
-        self.bar.set_postfix_str(_text(logs), refresh=False)
+        if logs:
+            self.bar.set_postfix_str(_text(logs), refresh=False)
         self.bar.update(self.global_batch_size)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -103,20 +104,24 @@ class Validation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, take: Callable[[keras.Model], keras.Model], vgg: keras.Model, pairs: tf.data.Dataset, every: int
+        self,
+        take: Callable[[keras.Model], keras.Model],
+        vgg: keras.Model,
+        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+        every: int,
     ) -> None:
         """Take what is needed for measuring.
 
         Args:
             take: returns the generator to measure, given the model in training; always the same object.
             vgg: from `VGG.build`.
-            pairs: batches of LR [B, h, w, 3] and HR [B, S*h, S*w, 3], uint8, once and in order.
+            pairs: batches of LR [B, h, w, 3] and HR [B, S*h, S*w, 3], uint8.
             every: epochs from one measurement to the next.
         """
         super().__init__()
         self.take = take
         self.vgg = vgg
-        self.pairs = list(pairs.as_numpy_iterator())
+        self.pairs = pairs
         self.every = every
         self.examine = None
         self.sr = None
@@ -205,15 +210,18 @@ class History(keras.callbacks.Callback):
 
 
 def read_history(path: str) -> list[dict[str, Any]]:
-    """Return the rows of a table that `History` wrote, numbers as numbers, without empty cells and cut-off lines."""
+    """Return the rows of a table that `History` wrote, numbers as numbers, without empty cells and damaged lines."""
     if not tf.io.gfile.exists(path):
         return []
     with tf.io.gfile.GFile(path) as file:
         lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
     rows = []
     for cells in csv.DictReader(lines):
-        numbers = {name: float(cell) for name, cell in cells.items() if name != "stage" and cell}
-        rows.append({"stage": cells["stage"], **numbers, "epoch": int(cells["epoch"]), "step": int(cells["step"])})
+        try:
+            numbers = {name: float(cells[name]) for name in COLUMNS[1:] if cells[name]}
+            rows.append({"stage": cells["stage"], **numbers, "epoch": int(cells["epoch"]), "step": int(cells["step"])})
+        except (KeyError, TypeError, ValueError):
+            logging.warning("%s: a damaged line is left out: %s", path, ",".join(map(str, cells.values())))
     return rows
 
 
@@ -279,13 +287,20 @@ class DiscriminatorWatch(keras.callbacks.Callback):
     LONG = 500  # steps
     MARGIN = 0.05
 
+    def __init__(self, real_label: float = 1.0) -> None:
+        """Take what the discriminator is told that photographs are."""
+        super().__init__()
+        self.real_label = real_label
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.won = self.lost = 0
         self.warned = False
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         steps = self.params["steps"]
-        self.won = self.won + steps if logs["d_real"] > 1 - self.MARGIN and logs["d_fake"] < self.MARGIN else 0
+        self.won = (
+            self.won + steps if logs["d_real"] > self.real_label - self.MARGIN and logs["d_fake"] < self.MARGIN else 0
+        )
         self.lost = self.lost + steps if logs["d_real"] - logs["d_fake"] < self.MARGIN else 0
         if self.warned or max(self.won, self.lost) < self.LONG:
             return

@@ -6,9 +6,9 @@ import json
 import zlib
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from pyimagesearch.checkpoints import find_checkpoints
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
@@ -33,17 +33,15 @@ def describe(config: Config, **facts: Any) -> dict[str, Any]:
     return {**json.loads(json.dumps(dataclasses.asdict(config))), **facts}
 
 
-def fingerprint(network: keras.Model) -> str:
-    """Return eight hexadecimal digits that tell a network's weights from others."""
-    crc = 0
-    for weights in network.get_weights():
-        crc = zlib.crc32(weights.tobytes(), crc)
-    return f"{crc:08x}"
+def checksum(run: dict[str, Any]) -> int:
+    """Return a number of 31 bits that tells what shapes this run from what shapes others."""
+    shaping = {name: value for name, value in run.items() if name not in _FREE or name == "train_batch_size"}
+    return zlib.crc32(json.dumps(shaping, sort_keys=True).encode()) >> 1
 
 
 def has_checkpoints(paths: Paths, stage: str) -> bool:
     """Return whether a stage has begun."""
-    return bool(tf.io.gfile.glob(f"{paths.checkpoints(stage)}/step-*.index"))
+    return bool(find_checkpoints(paths.checkpoints(stage)))
 
 
 def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -> None:
@@ -56,8 +54,12 @@ def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -
         writes: whether this worker is the one that writes and removes.
 
     Raises:
-        UserError: an earlier run there was told something else.
+        UserError: an earlier run there was told something else, or checkpoints could not be restored from there.
     """
+    if set(paths.outputs) & set("*?[]\\"):
+        raise UserError(
+            f"--outputs {paths.outputs}: TensorFlow restores nothing from names with * ? [ ] or \\; rename it"
+        )
     begun = [stage for stage in STAGES if has_checkpoints(paths, stage)]
     if begun and not fresh:
         _compare(paths, run, begun)

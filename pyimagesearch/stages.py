@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pyimagesearch import recipe, reports, training_loop
@@ -18,8 +20,8 @@ from pyimagesearch.files import written_whole
 class Training:
     """What both stages share.
 
-    `load_batches` is as `training_loop.fit` takes it, `test_pairs` as `reports.Validation` does. Of several workers,
-    the one that `writes` keeps the files.
+    `load_batches` is as `training_loop.fit` takes it, `test_pairs` are batches as `reports.Validation` takes them. Of
+    several workers, the one that `writes` keeps the files.
     """
 
     config: Config
@@ -27,7 +29,7 @@ class Training:
     vgg: keras.Model
     snapshot: recipe.Snapshot
     load_batches: Callable[..., tf.data.Dataset]
-    test_pairs: tf.data.Dataset
+    test_pairs: Sequence[tuple[np.ndarray, np.ndarray]]
     writes: bool = True
     jit_compile: bool = False
 
@@ -51,7 +53,7 @@ class Training:
         generator = self.snapshot.take(model)
         path = self.paths.pretrained_generator if pretrain else self.paths.generator
         self._save(path, generator)
-        logging.info("generator saved: %s", path)
+        logging.info("generator saved: %s (weights %s)", path, _fingerprint(generator))
         return generator
 
     def _callbacks(self, name: str, title: str) -> list[keras.callbacks.Callback]:
@@ -60,7 +62,7 @@ class Training:
         validation = reports.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
         callbacks = [reports.Progress(title, global_batch_size), reports.LearningRates(), validation]
         if name == "finetune":
-            callbacks.append(reports.DiscriminatorWatch())
+            callbacks.append(reports.DiscriminatorWatch(1 - config.label_smoothing))
         if self.writes:
             history = reports.History(paths.history, paths.image("training_curves.png"), name)
             best_path = paths.best_pretrained_generator if name == "pretrain" else paths.best_generator
@@ -74,3 +76,8 @@ class Training:
         if self.writes:
             with written_whole(path) as aside:
                 generator.save(aside)
+
+
+def _fingerprint(network: keras.Model) -> str:
+    """Return eight hexadecimal digits that tell a network's weights from others."""
+    return f"{zlib.crc32(b''.join(weights.tobytes() for weights in network.get_weights())):08x}"

@@ -203,17 +203,25 @@ def damage_named(filenames: Sequence[str]) -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+    ) as error:
         for path in filenames:
             _check_readable(path)
         raise error
 
 
 def _check_readable(path: str) -> None:
+    folder, name = os.path.split(path)
+    shard = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)][name]
     try:
-        for _ in tf.data.TFRecordDataset(path):
-            pass
-    except tf.errors.NotFoundError as error:
+        records = sum(1 for _ in tf.data.TFRecordDataset(path))
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
         raise UserError(f"{path}: vanished while it was in use; put it back, or {_MAKE_AGAIN}") from error
     except tf.errors.DataLossError as error:
         raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
+    if records != shard["records"]:
+        raise UserError(f"{path}: damaged, {records} records instead of {shard['records']}; {_MAKE_AGAIN}")

@@ -44,10 +44,11 @@ def fit(
 
     Raises:
         StoppedError: SIGINT or SIGTERM came; a checkpoint has been written.
-        tf.errors.OpError: a training shard is damaged or has vanished; a checkpoint has been written.
+        tf.errors.OpError: a batch cannot be read; a checkpoint has been written.
         UserError: a loss or a weight became NaN or infinite, or a checkpoint cannot be written.
     """
-    first_step = _agreed_step(checkpoints.restore())
+    complaint = "--outputs: the workers found different checkpoints; all of them need one and the same folder"
+    first_step = agree(checkpoints.restore(), complaint)
     if first_step >= epochs * steps_per_epoch:
         logging.info("all of its %d epochs are done; --fresh starts over", epochs)
         return
@@ -64,13 +65,11 @@ def fit(
                 callbacks.on_epoch_end(epoch, logs)
                 if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
                     checkpoints.save()
-    except (tf.errors.DataLossError, tf.errors.NotFoundError):  # of a training shard
-        checkpoints.save()
-        raise
+                _stop_if_agreed(signals, checkpoints)
     except DivergenceError as error:
         raise UserError(
-            f"{error}. {checkpoints.last_good()}. "
-            "Try --fresh with a lower --pretrain-lr or --finetune-lr, or with --precision float32"
+            f"{error}. {checkpoints.last_good()}. Start over in another --outputs with a lower learning rate or with "
+            "--precision float32; --init-generator spares the first stage"
         ) from error
     finally:
         callbacks.on_train_end()
@@ -84,21 +83,29 @@ def _run_epoch(
     checkpoints: Checkpoints,
     signals: list[int],
 ) -> dict[str, float]:
-    """Return the mean losses of the epoch's steps."""
+    """Return the mean losses of the epoch's steps; at the last one, stopping is left to the caller."""
     in_flight, read, logs = [], [], {}
     for index in indices:
         callbacks.on_train_batch_begin(index)
-        in_flight.append(step(next(batches)))
-        together = len(in_flight) == STEPS_IN_FLIGHT or index == indices[-1]
-        if together:
+        in_flight.append(step(_next_batch(batches, checkpoints)))
+        is_last = index == indices[-1]
+        together = len(in_flight) == STEPS_IN_FLIGHT
+        if together or is_last:
             read += _read(in_flight, checkpoints.step)
             in_flight.clear()
             logs = {name: float(np.mean([losses[name] for losses in read])) for name in read[0]}
         callbacks.on_train_batch_end(index, logs)
-        if _agreed_to_stop(signals, together):
-            checkpoints.save()
-            raise StoppedError(signals[0] if signals else signal.SIGTERM, checkpoints.last_good())
+        if not is_last and (together or _is_one_worker()):
+            _stop_if_agreed(signals, checkpoints)
     return logs
+
+
+def _next_batch(batches: Iterator[Any], checkpoints: Checkpoints) -> Any:
+    try:
+        return next(batches)
+    except tf.errors.OpError:
+        checkpoints.save()
+        raise
 
 
 def _read(in_flight: Sequence[dict[str, tf.Tensor]], last_step: int) -> list[dict[str, float]]:
@@ -162,19 +169,22 @@ def _is_one_worker() -> bool:
     return not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def _agreed_to_stop(signals: Sequence[int], together: bool) -> bool:
-    """Return whether to stop; several workers do so at the same step, of those in which all are `together`."""
-    if _is_one_worker():
-        return bool(signals)
-    return together and int(_total(tf.constant(len(signals)))) > 0
+def _stop_if_agreed(signals: Sequence[int], checkpoints: Checkpoints) -> None:
+    """Save and stop if a signal came, to any of several workers; all of them must call this at the same step."""
+    if signals if _is_one_worker() else int(_total(tf.constant(len(signals), tf.int64))):
+        checkpoints.save()
+        raise StoppedError(signals[0] if signals else signal.SIGTERM, checkpoints.last_good())
 
 
-def _agreed_step(step: int) -> int:
-    """Return `step` if all workers have the same."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if not _is_one_worker() and int(_total(tf.constant(step))) != step * replicas:
-        raise UserError(
-            f"--outputs: this worker found a checkpoint of step {step}, another one a different; "
-            "all workers need one and the same folder"
-        )
-    return step
+def agree(number: int, complaint: str) -> int:
+    """Return `number`, of at most 31 bits, if all workers of the current strategy call this with the same.
+
+    Raises:
+        UserError: another worker has another number; the text is `complaint`.
+    """
+    if not _is_one_worker():
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        differs = int(_total(tf.constant(number, tf.int64))) != number * replicas
+        if int(_total(tf.constant(int(differs), tf.int64))):  # so that all of them stop
+            raise UserError(complaint)
+    return number

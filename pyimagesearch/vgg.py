@@ -17,6 +17,19 @@ class VGG:
     """The builder of the frozen feature network."""
 
     @staticmethod
+    def settle(layer: str = "vgg19:block5_conv4", weights: str = "auto") -> str:
+        """Return "imagenet" or "random" for "auto", whichever can be had, and other `weights` as they are."""
+        network, _, _ = layer.partition(":")
+        if weights != "auto" or network not in _APPLICATIONS:
+            return weights
+        try:
+            _fetched(network)
+        except UserError:
+            logging.warning("the ImageNet weights of %s cannot be fetched: the content loss uses random ones", network)
+            return "random"
+        return "imagenet"
+
+    @staticmethod
     def build(layer: str = "vgg19:block5_conv4", weights: str = "imagenet") -> keras.Model:
         """Build the network of the content loss (Simonyan and Zisserman, arXiv 1409.1556).
 
@@ -48,11 +61,7 @@ def _features(network: str, layer: str, weights: str) -> keras.Model:
     if weights == "imagenet":
         return _cut(_fetched(network), layer)
     if weights == "auto":
-        try:
-            return _cut(_fetched(network), layer)
-        except UserError:
-            logging.warning("the ImageNet weights of %s cannot be fetched: the content loss uses random ones", network)
-            weights = "random"
+        return _features(network, layer, VGG.settle(network, weights))
     build, _ = _APPLICATIONS[network]
     features = _cut(build(include_top=False, weights=None), layer)
     if weights == "random":
@@ -85,9 +94,12 @@ def _convolutions(features: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _randomize(features: keras.Model) -> None:
-    """Apply the He initialization, which keeps the features' magnitude at any depth (arXiv 1502.01852)."""
-    for layer in _convolutions(features):
-        layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
+    """Apply the He initialization, which keeps the features' magnitude at any depth (arXiv 1502.01852).
+
+    The same numbers each time, so that the loss that they define is always the same.
+    """
+    for number, layer in enumerate(_convolutions(features)):
+        layer.kernel.assign(keras.initializers.HeNormal(seed=number)(layer.kernel.shape))
 
 
 def _load(features: keras.Model, path: str) -> None:

@@ -118,14 +118,20 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(part, damage, tmp_path,
 def test_where_all_checkpoints_are_damaged_training_does_not_silently_start_over(tmp_path):
     saved(tmp_path, 1)
     (tmp_path / "step-1.index").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{tmp_path}: no checkpoint there is sound; start over with --fresh"):
+    with pytest.raises(UserError, match=f"{tmp_path}: no checkpoint there is sound; remove that folder"):
         Checkpoints(str(tmp_path), pretraining()).restore()
 
 
-def test_checkpoints_are_found_without_tensorflows_list_of_them(tmp_path):
-    saved(tmp_path, 1, 1)
-    (tmp_path / "checkpoint").unlink()
-    assert Checkpoints(str(tmp_path), pretraining()).restore() == 2
+@pytest.mark.parametrize("text", [None, b"", b"model_checkpoint_path: nothing", b"\xff\xfe"])
+def test_checkpoints_are_found_without_tensorflows_list_of_them(tmp_path, text):
+    saved(tmp_path, 1, 1, 1)
+    (tmp_path / "checkpoint").unlink() if text is None else (tmp_path / "checkpoint").write_bytes(text)
+    stage = pretraining()
+    checkpoints = Checkpoints(str(tmp_path), stage)
+    assert checkpoints.restore() == 3
+    take(stage, 1)
+    checkpoints.save()
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"checkpoint", "step-2", "step-3", "step-4"}
 
 
 def test_what_a_killed_write_leaves_behind_does_no_harm(tmp_path):
@@ -141,22 +147,32 @@ def test_what_a_killed_write_leaves_behind_does_no_harm(tmp_path):
     assert Checkpoints(str(tmp_path), pretraining(seed=2)).restore() == 2
 
 
-def test_a_full_disk_is_reported_and_leaves_the_earlier_checkpoint_good(tmp_path):
-    stage, checkpoints = saved(tmp_path, 1)
+def test_a_step_that_is_saved_already_is_left_alone(tmp_path):
+    _, checkpoints = saved(tmp_path, 1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    checkpoints.save()
+    again = Checkpoints(str(tmp_path), pretraining())
+    again.restore()
+    again.save()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_is_reported_and_leaves_the_earlier_checkpoints_good(tmp_path):
+    stage, checkpoints = saved(tmp_path, 10)
     expected = everything(stage)
-    take(stage, 1)
+    stage.g_optimizer.iterations.assign(1)  # whose name begins alike
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(UserError, match="checkpoint of step 2 cannot be written .*step-1$"):
+        with pytest.raises(UserError, match="checkpoint of step 1 cannot be written .*step-10$"):
             checkpoints.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
-    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"checkpoint", "step-1"}
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"checkpoint", "step-10"}
     again = pretraining(seed=2)
-    assert Checkpoints(str(tmp_path), again).restore() == 1
+    assert Checkpoints(str(tmp_path), again).restore() == 10
     for one, other in zip(expected, everything(again), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -172,8 +188,9 @@ def test_an_unwritable_folder_is_named(tmp_path):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     stage, checkpoints = saved(tmp_path, 1)
+    take(stage, 1)
     stage.generator.layers[-3].bias.assign([np.nan, 0, 0])
-    with pytest.raises(DivergenceError, match="step 1"):
+    with pytest.raises(DivergenceError, match="step 2"):
         checkpoints.save()
 
 

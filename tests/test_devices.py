@@ -1,6 +1,10 @@
 import json
 import logging
+import pathlib
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,6 +14,8 @@ import tensorflow as tf
 from pyimagesearch import devices
 from pyimagesearch.devices import Cluster, find_cluster, get_strategy
 from pyimagesearch.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def test_without_a_gpu_the_cpu_is_used_and_said_so(caplog):
@@ -39,14 +45,13 @@ def set_tf_config(monkeypatch, cluster, kind="worker", index=0):
 def test_tf_config_names_the_workers(monkeypatch, cluster, kind, index, place):
     set_tf_config(monkeypatch, cluster, kind, index)
     assert find_cluster() == Cluster(["a:1", "b:2"], place)
-    assert devices.is_chief() == (place == 0)
 
 
 def test_one_worker_or_none_is_no_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert find_cluster() is None and devices.is_chief()
+    assert find_cluster() is None
     set_tf_config(monkeypatch, {"worker": ["a:1"]})
-    assert find_cluster() is None and devices.is_chief()
+    assert find_cluster() is None
 
 
 @pytest.mark.parametrize(
@@ -60,12 +65,13 @@ def test_one_worker_or_none_is_no_cluster(monkeypatch):
         '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": -1}}',
         '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "ps", "index": 0}}',
         '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:99999"]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
 def test_a_tf_config_that_makes_no_sense_is_refused_with_an_example(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match="^TF_CONFIG: not as it should be; example: {"):
-        get_strategy("gpu")
+        find_cluster()
 
 
 def free_port():
@@ -92,36 +98,46 @@ def test_workers_that_start_one_after_the_other_meet():
     assert sorted(met) == [0, 1, 2]
 
 
-def test_a_worker_that_never_comes_is_named(monkeypatch):
+@pytest.mark.parametrize("host", ["127.0.0.1", "no..host"])
+def test_a_worker_that_never_comes_is_named(host):
+    here, there = f"127.0.0.1:{free_port()}", f"{host}:{free_port()}"
+    with pytest.raises(UserError, match=f"^TF_CONFIG: no worker answers at {there} within 0.5 s; "):
+        get_strategy("gpu", cluster=Cluster([here, there], 0), worker_timeout=0.5)
+
+
+def test_a_worker_that_goes_while_they_connect_ends_the_other_with_a_message(monkeypatch):
+    """The other one listens until the first has met it, and then is gone."""
     here, there = free_port(), free_port()
     set_tf_config(monkeypatch, {"worker": [f"127.0.0.1:{here}", f"127.0.0.1:{there}"]})
-    with pytest.raises(UserError, match=f"^TF_CONFIG: no worker answers at 127.0.0.1:{there} within 0.5 s; "):
-        get_strategy("gpu", worker_timeout=0.5)
+    start = "from pyimagesearch import cli, devices\n"
+    start += "devices.get_strategy('gpu', cluster=devices.find_cluster(), worker_timeout=6)"
+    with socket.create_server(("", there)) as listening:
+        process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        listening.accept()[0].close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert f"a worker of 127.0.0.1:{here}, 127.0.0.1:{there} went while they were connecting" in err
 
 
-def test_an_address_that_is_taken_is_named(monkeypatch):
+def test_an_address_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        set_tf_config(monkeypatch, {"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]})
+        cluster = Cluster([f"127.0.0.1:{port}", "127.0.0.1:1"], 0)
         with pytest.raises(UserError, match=f"^TF_CONFIG: cannot listen at 127.0.0.1:{port} "):
-            get_strategy("gpu", worker_timeout=0.5)
+            get_strategy("gpu", cluster=cluster, worker_timeout=0.5)
 
 
-def test_the_worker_that_has_gone_is_named(monkeypatch):
+def test_the_worker_that_has_gone_is_named():
     port = free_port()
     with socket.create_server(("", 0)) as living:
-        workers = [f"127.0.0.1:{number}" for number in (1, port, living.getsockname()[1])]
-        set_tf_config(monkeypatch, {"worker": workers})
-        with (
-            pytest.raises(UserError, match=f"^the worker at 127.0.0.1:{port} has gone; "),
-            devices.lost_workers_named(),
-        ):
+        cluster = Cluster([f"127.0.0.1:{number}" for number in (1, port, living.getsockname()[1])], 0)
+        gone = pytest.raises(UserError, match=f"^the worker at 127.0.0.1:{port} has gone; ")
+        with gone, devices.lost_workers_named(cluster):
             raise tf.errors.UnavailableError(None, None, "Graph execution error:\n\nConnection reset by peer")
 
 
-def test_without_other_workers_such_an_error_is_what_it_is(monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(tf.errors.UnavailableError), devices.lost_workers_named():
+def test_without_other_workers_such_an_error_is_what_it_is():
+    with pytest.raises(tf.errors.UnavailableError), devices.lost_workers_named(None):
         raise tf.errors.UnavailableError(None, None, "gs:// is away")
 
 

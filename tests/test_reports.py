@@ -65,7 +65,7 @@ LR = HR[:, ::4, ::4]
 def validation():
     keras.utils.set_random_seed(1)
     generator = SRGAN.generator(4, 4, 1)
-    pairs = tf.data.Dataset.from_tensor_slices((LR, HR)).batch(2)
+    pairs = [(LR[first : first + 2], HR[first : first + 2]) for first in (0, 2, 4)]
     return reports.Validation(lambda model: generator, VGG.build("vgg19:block1_conv2", "random"), pairs, every=2)
 
 
@@ -116,6 +116,15 @@ def test_an_interrupted_history_becomes_that_of_an_undisturbed_run(tmp_path):
     assert path.read_text() == expected
 
 
+def test_damaged_lines_of_a_history_are_left_out(tmp_path, caplog):
+    train([history(tmp_path)], logs=numbers)
+    path = tmp_path / "history.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "pretrain,1.5,what\n", "\0\0\n", *lines[2:]]))
+    assert [row["step"] for row in reports.read_history(str(path))] == [3, 6, 9, 12]
+    assert "history.csv: a damaged line is left out" in caplog.text
+
+
 def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(tmp_path, validation):
     saved = []
 
@@ -162,6 +171,16 @@ def test_a_discriminator_that_has_won_or_lost_for_long_is_told_once(caplog, d_re
     assert len(caplog.messages) == (said is not None)
     if said:
         assert f"the discriminator has {said} for 500 steps" in caplog.text
+
+
+def test_a_smoothed_label_is_what_a_discriminator_that_has_won_gives(caplog):
+    def logs(epoch):
+        return {"d_real": 0.9, "d_fake": 0.01}
+
+    train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=logs)
+    assert caplog.messages == []
+    train([reports.DiscriminatorWatch(real_label=0.9)], epochs=20, steps=100, logs=logs)
+    assert "won" in caplog.text
 
 
 def test_a_discriminator_that_has_won_now_and_then_is_no_matter(caplog):

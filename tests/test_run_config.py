@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 
-import keras
 import pytest
 
 from pyimagesearch import run_config
@@ -122,11 +121,22 @@ def test_a_fresh_start_removes_the_earlier_run_but_not_its_models(paths, tmp_pat
     assert model.exists() and not history.exists()
 
 
-def test_fingerprints_tell_weights_apart():
-    def network(seed):
-        keras.utils.set_random_seed(seed)
-        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+def test_the_checksum_tells_runs_apart_by_what_shapes_them():
+    def checksum(config=CONFIG, **facts):
+        return run_config.checksum(run_config.describe(config, **facts))
 
-    assert (
-        run_config.fingerprint(network(1)) == run_config.fingerprint(network(1)) != run_config.fingerprint(network(2))
-    )
+    assert checksum(precision="float32") == checksum(precision="float32") < 2**31
+    assert checksum(dataclasses.replace(CONFIG, validate_every=3)) == checksum()
+    others = [
+        checksum(dataclasses.replace(CONFIG, seed=1)),
+        checksum(precision="float32"),
+        checksum(precision="bfloat16"),
+    ]
+    assert len({checksum(), *others}) == 4
+
+
+@pytest.mark.parametrize("name", ["run [x4]", "run*", "run?", "a\\b"])
+def test_folders_that_tensorflow_takes_for_patterns_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="^--outputs .*rename it"):
+        begin(Paths(outputs=str(tmp_path / name)))
+    assert list(tmp_path.iterdir()) == []

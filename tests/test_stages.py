@@ -8,7 +8,7 @@ import pytest
 
 from pyimagesearch import recipe, tfrecords, training_layers
 from pyimagesearch.config import Config, Paths
-from pyimagesearch.data_preprocess import load_dataset
+from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
@@ -43,7 +43,7 @@ def prepare(folder, make_pair, config, writes=True):
         VGG.build("vgg19:block1_conv1", "random"),
         recipe.Snapshot(config),
         functools.partial(load_dataset, train, config.train_batch_size, train=True, hr_crop_size=32),
-        load_dataset(test, 2, hr_crop_size=96),
+        load_test_pairs(test, 2, hr_crop_size=96),
         writes=writes,
     )
 

@@ -65,7 +65,7 @@ def test_callbacks_are_told_of_every_step_with_the_means_read_last(tmp_path, mon
     assert seen == [(0, None), (1, 1.5), (2, 1.5), (3, 2.5), (4, 3)]
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 4])  # within an epoch, at the end of the first, within the second
+@pytest.mark.parametrize("stop_at", [1, 3, 4])  # within an epoch, at the end of the first, within the second
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_from_which_the_stream_goes_on(tmp_path, stop_at, number):
     def act(step, logs):
@@ -80,6 +80,25 @@ def test_a_signal_saves_a_checkpoint_from_which_the_stream_goes_on(tmp_path, sto
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert float(model.total.numpy()) == sum(range(stop_at))
     assert fit(Counter(), tmp_path) == sum(range(6))
+
+
+def test_a_signal_at_the_end_of_an_epoch_waits_for_its_callbacks(tmp_path):
+    ended = []
+
+    def act(step, logs):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with pytest.raises(StoppedError):
+        fit(Counter(), tmp_path, callbacks=[*on_batch_end(act), look])
+    assert ended == [0]
+
+
+def test_a_signal_during_the_last_epochs_callbacks_is_not_lost(tmp_path):
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(StoppedError, match="step-3"):
+        fit(Counter(), tmp_path, epochs=1, callbacks=[look])
 
 
 def test_checkpoints_come_every_few_epochs_and_at_the_end(tmp_path):
@@ -101,7 +120,7 @@ def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
 
 
 def test_an_infinite_loss_stops_the_run_with_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Try --fresh with"):
+    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Start over in another --outputs"):
         fit(Counter(infinite_at=5), tmp_path)
     assert [path.name for path in tmp_path.glob("*.index")] == ["step-3.index"]
 
