@@ -12,8 +12,8 @@ KerasTensor = keras.KerasTensor
 LayerBuilder = Callable[..., layers.Layer]
 
 
-def _conv(x: KerasTensor, filters: int, size: int = 3, strides: int = 1) -> KerasTensor:
-    return layers.Conv2D(filters, size, strides=strides, padding="same")(x)
+def _conv(x: KerasTensor, filters: int, strides: int = 1) -> KerasTensor:
+    return layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
 
 
 def _prelu(x: KerasTensor) -> KerasTensor:
@@ -69,15 +69,17 @@ class SRGAN:
             x = _prelu(conv_norm(x))
             return layers.Add()([conv_norm(x), skip])
 
+        # Both ends are float32 whatever the policy: in 16 bits, colours are off by a level or two.
         lr = keras.Input((None, None, 3), name="lr")
-        x = layers.Rescaling(1 / 255)(lr)
-        x = skip = _prelu(_conv(x, feature_maps, size=9))  # [B, H, W, F]
+        x = layers.Rescaling(1 / 255, dtype="float32")(lr)
+        x = layers.Conv2D(feature_maps, 9, padding="same", dtype="float32")(x)
+        x = skip = _prelu(x)  # [B, H, W, F]
         for _ in range(residual_blocks):
             x = residual_block(x)
         x = layers.Add()([conv_norm(x), skip])
         for stage in range(1, scaling_factor.bit_length()):
             x = _upsample(x, upsampling_maps or feature_maps * 2**stage)
-        x = last_conv(3, 9, padding="same")(x)  # [B, S*H, S*W, 3]
+        x = last_conv(3, 9, padding="same", dtype="float32")(x)  # [B, S*H, S*W, 3]
         x = layers.Activation("tanh", dtype="float32")(x)
         sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
         return keras.Model(lr, sr, name="generator")
