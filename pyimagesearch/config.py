@@ -82,8 +82,8 @@ PRESETS = {
         pixel_scale=1 / 127.5,
         ema_momentum=0.999,
     ),
-    # Chosen by measuring: in float32 it passes bicubic interpolation in minutes on two CPU cores. In so short a GAN stage,
-    # features from behind a pooling layer leave a checkerboard.
+    # Chosen by measuring: in float32 it passes bicubic interpolation in minutes on two CPU cores. In so short a GAN
+    # stage, features from behind a pooling layer leave a checkerboard.
     "demo": Config(
         record_size=192,
         hr_shape=(64, 64, 3),
