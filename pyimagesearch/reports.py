@@ -35,7 +35,6 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.taken = 0
-        self.seconds = 0.0
         self.left = self.params["epochs"] * self.params["steps"] - logs["step"]
         self.began = time.monotonic()
         self.bar = tqdm(

@@ -35,7 +35,7 @@ def describe(config: Config, **facts: Any) -> dict[str, Any]:
 
 def checksum(run: dict[str, Any]) -> int:
     """Return a number of 31 bits that tells what shapes this run from what shapes others."""
-    shaping = {name: value for name, value in run.items() if name not in _FREE or name == "train_batch_size"}
+    shaping = {name: value for name, value in run.items() if name not in _FREE}
     return zlib.crc32(json.dumps(shaping, sort_keys=True).encode()) >> 1
 
 
