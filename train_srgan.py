@@ -133,12 +133,19 @@ def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
     """Run both stages, or with `from_pretrained` the second one, from the generator of the training's snapshot."""
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
+
+    def gan_stage(generator: keras.Model) -> keras.Model:
+        discriminator = recipe.build_discriminator(config, layers["norm"])
+        return recipe.gan_stage(config, generator, discriminator, training.vgg, losses)
+
     generator = recipe.build_generator(config, **layers)
     if not from_pretrained:
-        training.run("pretrain", recipe.pretraining_stage(config, generator, losses))
+        rehearsal = gan_stage(recipe.build_generator(config, **layers))
+        seconds = training_loop.seconds_per_step(rehearsal, training.load_batches, training.jit_compile)
+        seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
+        training.run("pretrain", recipe.pretraining_stage(config, generator, losses), seconds_after)
     generator.set_weights(training.snapshot.generator.get_weights())
-    discriminator = recipe.build_discriminator(config, layers["norm"])
-    training.run("finetune", recipe.gan_stage(config, generator, discriminator, training.vgg, losses))
+    training.run("finetune", gan_stage(generator))
 
 
 @cli.command

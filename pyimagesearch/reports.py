@@ -23,15 +23,17 @@ Logs = dict[str, float]
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the stage.
+    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the whole run.
 
     Adds `images_per_second` to the logs.
     """
 
-    def __init__(self, title: str, global_batch_size: int) -> None:
+    def __init__(self, title: str, global_batch_size: int, seconds_after: float = 0.0) -> None:
+        """Take what the stage is called, its images a step, and how long the rest of the run will take after it."""
         super().__init__()
         self.title = title
         self.global_batch_size = global_batch_size
+        self.seconds_after = seconds_after
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.taken = 0
@@ -56,25 +58,28 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.epoch_steps += 1
-        if logs:
-            self.bar.set_postfix_str(_text(logs), refresh=False)
+        self.taken += 1
+        self.left -= 1
+        if logs and not self.bar.disable:
+            self.bar.set_postfix_str(f"{_text(logs)}, {self._time_left()} left in all", refresh=False)
         self.bar.update(self.global_batch_size)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs["images_per_second"] = self.epoch_steps * self.global_batch_size / (time.monotonic() - self.epoch_began)
-        self.taken += self.epoch_steps
-        self.left -= self.epoch_steps
         if self.bar.disable:
-            time_left = (time.monotonic() - self.began) / self.taken * self.left
             logging.info(
-                "%s: epoch %d of %d, %s, %.0f images/s, %s left",
+                "%s: epoch %d of %d, %s, %.0f images/s, %s left in all",
                 self.title,
                 epoch + 1,
                 self.params["epochs"],
                 _text(logs),
                 logs["images_per_second"],
-                tqdm.format_interval(time_left),
+                self._time_left(),
             )
+
+    def _time_left(self) -> str:
+        seconds = (time.monotonic() - self.began) / self.taken * self.left
+        return tqdm.format_interval(seconds + self.seconds_after)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         self.redirection.__exit__(None, None, None)

@@ -33,8 +33,11 @@ class Training:
     writes: bool = True
     jit_compile: bool = False
 
-    def run(self, name: str, model: keras.Model) -> keras.Model:
-        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""
+    def run(self, name: str, model: keras.Model, seconds_after: float = 0.0) -> keras.Model:
+        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved.
+
+        The time left that is shown includes `seconds_after`, those of the stage after this one.
+        """
         config = self.config
         pretrain = name == "pretrain"
         epochs = config.pretrain_epochs if pretrain else config.finetune_epochs
@@ -47,7 +50,7 @@ class Training:
             config.steps_per_epoch,
             Checkpoints(self.paths.checkpoints(name), model, self.writes),
             config.checkpoint_every,
-            self._callbacks(name, title),
+            self._callbacks(name, title, seconds_after),
             self.jit_compile,
         )
         generator = self.snapshot.take(model)
@@ -56,11 +59,11 @@ class Training:
         logging.info("generator saved: %s (weights %s)", path, _fingerprint(generator))
         return generator
 
-    def _callbacks(self, name: str, title: str) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, name: str, title: str, seconds_after: float) -> list[keras.callbacks.Callback]:
         config, paths = self.config, self.paths
         global_batch_size = config.train_batch_size * tf.distribute.get_strategy().num_replicas_in_sync
         validation = reports.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
-        callbacks = [reports.Progress(title, global_batch_size), reports.LearningRates(), validation]
+        callbacks = [reports.Progress(title, global_batch_size, seconds_after), reports.LearningRates(), validation]
         if name == "finetune":
             callbacks.append(reports.DiscriminatorWatch(1 - config.label_smoothing))
         if self.writes:

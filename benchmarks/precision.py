@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Compare what bfloat16 and float32 come to: the same steps from the same generator, seen on pictures held out.
+
+A generator is trained in float32 by the first stage of the demo preset. Then both precisions go on from it with the
+same crops, the learning rate falling to 0, once for each seed.
+
+Example:
+    python create_tfrecords.py --images PHOTOS --preset demo
+    python benchmarks/precision.py --records tfrecord
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+
+# isort: split
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import devices, metrics, recipe, tfrecords, training_layers
+from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.losses import Losses
+
+HR_SIZE = 288  # of the pictures held out
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+def train(
+    config: Config, precision: str, shards: Sequence[str], start: Sequence[np.ndarray] | None = None
+) -> keras.Model:
+    """Train the first stage, from the weights `start` if given; return the generator in float32."""
+    keras.config.set_dtype_policy(POLICIES[precision])
+    generator = recipe.build_generator(config, **training_layers.choose(1, on_cpu=devices.is_cpu()))
+    if start:
+        generator.set_weights(start)
+    stage = recipe.pretraining_stage(config, generator, Losses(1))
+    step = tf.function(stage.train_step)
+    batches = load_dataset(
+        shards,
+        config.train_batch_size,
+        train=True,
+        hr_crop_size=config.hr_shape[0],
+        crops_per_record=config.crops_per_record,
+        seed=config.seed,
+    )
+    for batch in batches.take(config.pretrain_epochs * config.steps_per_epoch):
+        step(batch)
+    return recipe.Snapshot(config).take(stage)
+
+
+def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Return the means of PSNR and SSIM on Y, without a border of 4 pixels."""
+    results = [
+        (metrics.psnr(true, test, 4), metrics.ssim(true, test, 4))
+        for lr, hr in pairs
+        for true, test in zip(hr, metrics.to_uint8(generator(lr.astype("float32")).numpy()), strict=True)
+    ]
+    return tuple(np.mean(results, axis=0))
+
+
+def main() -> None:
+    """Print a row a seed."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", required=True, help="of the demo preset, from photographs of a thousand pixels up")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=4)
+    args = parser.parse_args()
+    shards, test_shards = (tfrecords.find_shards(args.records, split, 4) for split in ("train", "test"))
+    pairs = load_test_pairs(test_shards, 3, HR_SIZE, 4)
+    demo = PRESETS["demo"]
+    start = train(demo, "float32", shards).get_weights()
+    for seed in range(args.seeds):
+        config = dataclasses.replace(
+            demo, seed=seed, pretrain_lr=5e-4, pretrain_epochs=args.steps // demo.steps_per_epoch
+        )
+        found = {precision: measure(train(config, precision, shards, start), pairs) for precision in POLICIES}
+        row = ", ".join(f"{precision} {psnr:.3f} dB / {ssim:.4f}" for precision, (psnr, ssim) in found.items())
+        print(f"seed {seed}: {row}, difference {found['bfloat16'][0] - found['float32'][0]:+.3f} dB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
