@@ -6,15 +6,20 @@ Examples:
     python create_tfrecords.py --manual-dir ~/Downloads         # DIV2K, from its four zip files
     python create_tfrecords.py --images ~/Pictures              # your own photographs, a tenth held out
     python create_tfrecords.py --sample                         # three small photographs, to try things out
+    python create_tfrecords.py --verify                         # are the records still as they were made?
+
+What was interrupted goes on where it stopped, by the same command.
 """
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli, sources, tfrecords
+from pyimagesearch import cli, creation, photographs, sources, tfrecords
 from pyimagesearch.config import PRESETS, Config, Paths
+from pyimagesearch.errors import UserError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,9 +32,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     source.add_argument("--manual-dir", metavar="DIR", help="the folder of DIV2K's four zip files")
     source.add_argument("--images", metavar="DIR", help="a folder of photographs")
     source.add_argument("--sample", action="store_true", help="the sample photographs of scikit-image")
+    source.add_argument("--verify", action="store_true", help="make nothing, compare the records with their checksums")
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test-images", metavar="DIR", help="the photographs to hold out")
     test.add_argument("--test-fraction", type=cli.fraction, metavar="F", help="their part to hold out (0.1)")
+    parser.add_argument("--strict", action="store_true", help="stop at a photograph that cannot be used")
+    parser.add_argument(
+        "--processes",
+        type=cli.positive_int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="how many processes work at once (%(default)s, the number of cores)",
+    )
     args = parser.parse_args(argv)
     if not args.images and (args.test_images or args.test_fraction):
         parser.error("--test-images and --test-fraction go with --images")
@@ -42,23 +56,44 @@ def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:
     if args.sample:
         return sources.sample(scale)
     if args.images and args.test_images:
-        return sources.folders(args.images, args.test_images, scale, min_size)
+        return photographs.folders(args.images, args.test_images, scale, min_size)
     if args.images:
-        return sources.folder(args.images, args.test_fraction or 0.1, scale, min_size, config.seed)
-    return sources.div2k(config.dataset, args.manual_dir)
+        return photographs.folder(args.images, args.test_fraction or 0.1, scale, min_size, config.seed)
+    return sources.div2k(config.dataset, scale, args.manual_dir)
+
+
+def verify(records: str) -> None:
+    """Compare all shards with the manifest.
+
+    Raises:
+        UserError: some are missing or damaged; a line has named each.
+    """
+    bad = 0
+    for path, complaint in (shards := list(tfrecords.verify(records))):
+        if complaint:
+            logging.error("%s: %s", path, complaint)
+            bad += 1
+    if bad:
+        raise UserError(f"{records}: {bad} of {len(shards)} shards are bad; remove the folder and make it again")
+    logging.info("all %d shards of %s are as they were made", len(shards), records)
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the shards of both splits."""
     args = parse_args(argv)
+    if args.verify:
+        verify(args.records)
+        return 0
     config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor)
     source = choose_source(args, config)
-    pieces = sources.cut(source.train, config.record_size, config.hr_shape[0])
-    splits = {"train": pieces, "test": source.test}
-    counts = tfrecords.write_records(args.records, splits, config.shard_size, config.scaling_factor)
+    origin = {name: getattr(args, name) for name in ("images", "test_images", "test_fraction", "sample", "manual_dir")}
+    counts = creation.create(args.records, source, config, args.processes, args.strict, origin=origin)
+    skipped = counts.pop("skipped")
     for split, count in counts.items():
         logging.info("%d records in %s/%s", count, args.records, split)
+    if skipped:
+        logging.warning("%d photographs were left out: see %s/%s", skipped, args.records, creation.SKIPPED)
     return 0
 
 

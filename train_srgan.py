@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=precision,
         vgg_weights=vgg_weights,
         init_generator=args.init_generator,
-        training_records=len(tfrecords.locate_records(shards)[0]),
+        records=tfrecords.fingerprint(paths.records),
     )
     with strategy.scope(), tfrecords.damage_named(shards), devices.lost_workers_named(cluster):
         training_loop.agree(

@@ -12,13 +12,13 @@ class Config:
 
     # Records
     scaling_factor: int = 4
-    shard_size: int = 256
+    shard_size: int = 256  # about
     record_size: int = 480  # the longest side of a training record, HR
 
     # Training data
     hr_shape: tuple[int, int, int] = (96, 96, 3)
     train_batch_size: int = 64  # per replica
-    crops_per_record: int = 8  # drawn each time that a record is read
+    crops_per_record: int = 32  # drawn each time that a record is read
     seed: int = 42
 
     # Networks
@@ -88,6 +88,7 @@ PRESETS = {
         record_size=192,
         hr_shape=(64, 64, 3),
         train_batch_size=8,
+        crops_per_record=8,
         feature_maps=32,
         residual_blocks=4,
         batch_norm=False,

@@ -1,7 +1,9 @@
 """Aligned crops, flips and rotations of LR/HR pairs, and the datasets made of them."""
 
+import functools
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,8 +13,8 @@ from pyimagesearch.errors import UserError
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 
-RECORDS_IN_FLIGHT = 240
-"""Records from which a stream of training crops draws in turn, over all workers together."""
+CROPS_IN_FLIGHT = 4096
+"""About how many crops a stream of training crops draws from in turn, over all workers together."""
 
 
 def _seed_or_draw(seed: tf.Tensor | None) -> tf.Tensor:
@@ -55,25 +57,35 @@ def get_center_crop(lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale:
     return _crop(lr, hr, top, left, hr_crop_size, scale)
 
 
+def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tensor, transposed: tf.Tensor) -> Pair:
+    """Mirror pictures left to right, then top to bottom, then exchange their axes; each of three is 0 or 1."""
+
+    def orient(image: tf.Tensor) -> tf.Tensor:
+        # One operation each, without a branch: reversing columns, gathering rows and transposing are what TensorFlow
+        # has fast code for.
+        rows = tf.range(tf.shape(image)[0])
+        image = tf.raw_ops.Reverse(tensor=image, dims=tf.stack([False, mirrored > 0, False]))
+        image = tf.gather(image, tf.abs(rows - flipped * rows[-1]))
+        return tf.transpose(image, tf.stack([transposed, 1 - transposed, 2]))
+
+    return orient(lr), orient(hr)
+
+
 def random_flip(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
     """Mirror both pictures left to right, or neither; [H, W, 3], `seed` as in `random_crop`."""
-    mirrored = tf.random.stateless_uniform([], _seed_or_draw(seed)) < 0.5
-    axes = tf.boolean_mask([1], [mirrored])
-    return tf.reverse(lr, axes), tf.reverse(hr, axes)
+    mirrored = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=2, dtype=tf.int32)
+    return _orient(lr, hr, mirrored, 0, 0)
 
 
 def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
     """Turn both pictures by the same multiple of 90 degrees; [H, W, 3], `seed` as in `random_crop`."""
     turns = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=4, dtype=tf.int32)
-    # Without a branch for each angle: a quarter turn is a transposition and a reversal.
-    order = tf.where(turns % 2 == 1, (1, 0, 2), (0, 1, 2))
-    axes = tf.boolean_mask([0, 1], [(turns == 1) | (turns == 2), turns >= 2])
-    return tf.reverse(tf.transpose(lr, order), axes), tf.reverse(tf.transpose(hr, order), axes)
+    return _orient(lr, hr, (turns + 1) // 2 % 2, turns // 2, turns % 2)
 
 
 def read_train_example(
     example: tf.Tensor, hr_crop_size: int = 96, scale: int = 4, crops: int = 8, seed: tf.Tensor | None = None
-) -> Pair:
+) -> tuple[Pair, ...]:
     """Draw several augmented crops from one serialized record, which is read and parsed once for all of them.
 
     Args:
@@ -84,19 +96,21 @@ def read_train_example(
         seed: two integers that settle all of them; drawn from TensorFlow's global generator if None.
 
     Returns:
-        LR [crops, hr_crop_size / scale, hr_crop_size / scale, 3] and
-        HR [crops, hr_crop_size, hr_crop_size, 3], uint8 in 0..255.
+        So many pairs of LR [hr_crop_size / scale, hr_crop_size / scale, 3] and HR [hr_crop_size, hr_crop_size, 3],
+        uint8 in 0..255, each mirrored or not and turned by any multiple of 90 degrees.
     """
-    picture = tfrecords.parse(example, scale)
+    lr, hr = tfrecords.parse(example, scale)
+    places = tf.shape(lr)[:2] - hr_crop_size // scale + 1
+    # All numbers at once: with so little work a crop, the number of operations counts.
+    place_seed, orientation_seed = tf.unstack(tf.random.experimental.stateless_split(_seed_or_draw(seed), 2))
+    corners = tf.random.stateless_uniform([crops, 2], place_seed) * tf.cast(places, tf.float32)
+    orientations = tf.random.stateless_uniform([crops, 3], orientation_seed, maxval=2, dtype=tf.int32)
     pairs = []
-    for crop_seed in tf.unstack(tf.random.experimental.stateless_split(_seed_or_draw(seed), crops)):
-        seeds = tf.unstack(tf.random.experimental.stateless_split(crop_seed, 3))
-        lr, hr = random_crop(*picture, hr_crop_size, scale, seeds[0])
-        lr, hr = random_flip(lr, hr, seeds[1])
-        pairs.append(random_rotate(lr, hr, seeds[2]))
-    lr, hr = (tf.stack(images) for images in zip(*pairs, strict=True))
-    size = hr_crop_size // scale
-    return tf.ensure_shape(lr, (crops, size, size, 3)), tf.ensure_shape(hr, (crops, hr_crop_size, hr_crop_size, 3))
+    for corner, orientation in zip(tf.unstack(tf.cast(corners, tf.int32)), tf.unstack(orientations), strict=True):
+        pair = _crop(lr, hr, *tf.unstack(corner), hr_crop_size, scale)
+        oriented = _orient(*pair, *tf.unstack(orientation))
+        pairs.append(tuple(map(tf.ensure_shape, oriented, (image.shape for image in pair))))
+    return tuple(pairs)
 
 
 def read_test_example(example: tf.Tensor, hr_crop_size: int = 96, scale: int = 4) -> Pair:
@@ -110,18 +124,17 @@ def load_dataset(
     train: bool = False,
     hr_crop_size: int = 96,
     scale: int = 4,
-    crops_per_record: int = 8,
-    seed: int = 42,
+    crops_per_record: int = 32,
+    seed: int | None = None,
     first_batch: int = 0,
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
     """Load batches of LR and HR squares from shards.
 
-    For training, the stream of crops without end is a function of the seed and the batch's number: each pass reads the
-    records in an order of its own, and each batch takes its crops from as many records as it can. Several workers read
-    disjoint parts of the same stream, so that their batches together are those of one worker with larger ones; that
-    is so if their number divides `RECORDS_IN_FLIGHT`, otherwise they have a stream of their own.
+    For training, a stream of crops without end, photographs drawn in proportion to their area. With a seed it is a
+    function of the seed and the batch's number, and several workers' batches together are those of one worker with
+    larger ones.
 
     Args:
         filenames: the shards, all of one split.
@@ -131,10 +144,11 @@ def load_dataset(
         hr_crop_size: the side of the HR squares.
         scale: how many times larger HR is than LR.
         crops_per_record: crops drawn each time that a record is read for training.
-        seed: settles the whole stream of training batches.
+        seed: settles the whole stream of training batches; if None, it differs each time, and whatever is ready first
+            comes first.
         first_batch: the number of the training batch to begin with.
         worker: which of the workers reads, from 0.
-        workers: how many workers share the training stream; at most `RECORDS_IN_FLIGHT`.
+        workers: how many workers share the training stream.
 
     Returns:
         A dataset of LR [B, hr_crop_size / scale, hr_crop_size / scale, 3] and
@@ -148,28 +162,54 @@ def load_dataset(
         pairs = records.map(lambda example: read_test_example(example, hr_crop_size, scale), tf.data.AUTOTUNE)
         return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
-    paths, offsets = map(tf.constant, tfrecords.locate_records(filenames))
-    count = len(offsets)
-    if batch_size * workers > count * crops_per_record:
+    records = tfrecords.locate_records(filenames)
+    together = batch_size * workers
+    if together > len(records.offsets) * crops_per_record:
         raise UserError(
-            f"--batch-size: {batch_size * workers} crops a step, but the {count} training records give only "
-            f"{count * crops_per_record} a pass; take a smaller batch or more photographs"
+            f"--batch-size: {together} crops a step, but the {len(records.offsets)} training records give only "
+            f"{len(records.offsets) * crops_per_record} a pass; take a smaller batch or more photographs"
         )
+    options = tf.data.Options()
+    options.deterministic = seed is not None
+    seed = random.randrange(2**32) if seed is None else seed
+    read_record = _reader(records, seed)
 
-    def draw_crops(visit: tf.Tensor) -> Pair:
-        visit_pass, place = visit // count, visit % count
-        record = tf.random.experimental.index_shuffle(place, tf.stack([seed, visit_pass]), count - 1)
-        example = tfrecords.read_record(paths[record], offsets[record])
-        return read_train_example(example, hr_crop_size, scale, crops_per_record, tf.stack([seed, visit]))
+    def draw_crops(visit: tf.Tensor) -> tuple[Pair, ...]:
+        return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, tf.stack([seed, visit]))
 
-    in_flight = RECORDS_IN_FLIGHT // workers
-    crops_in_flight = in_flight * crops_per_record
-    group, passed_over = divmod(first_batch * batch_size, crops_in_flight)
-    visits = tf.data.Dataset.range(group * in_flight * workers + worker, tf.int64.max, workers)
-    records = visits.map(draw_crops, tf.data.AUTOTUNE).prefetch(in_flight)
-    # One crop of each record in flight, then the next of each: records stay apart without copying crops about.
-    crops = records.interleave(lambda lr, hr: tf.data.Dataset.from_tensor_slices((lr, hr)), in_flight, block_length=1)
-    return crops.skip(passed_over).batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # The crops of `batch_size` visits are a stack of batches, each with one crop of every visit. A deal takes from
+    # several stacks in turn: so crops of a record stay apart, and none is copied to be shuffled.
+    stacks = max(1, CROPS_IN_FLIGHT // (together * crops_per_record))
+    deals, dealt = divmod(first_batch, stacks * crops_per_record)
+    visits = tf.data.Dataset.range(deals * stacks * together + worker, tf.int64.max, workers)
+    crops = visits.map(draw_crops, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+    batches = crops.interleave(_one_by_one, stacks, block_length=1).skip(dealt)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _reader(records: tfrecords.Places, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return what reads the record of a visit, given its number, a scalar int64.
+
+    A pass of as many visits as there are records goes evenly over the area of all photographs, in an order of its own
+    and from a start of its own: so pieces of one size are read once each, and others in proportion to their area.
+    """
+    paths, shards, offsets = map(tf.constant, (records.paths, records.shards, records.offsets))
+    ends, count = tf.cumsum(tf.constant(records.areas, tf.float64)), len(records.offsets)
+
+    def read(visit: tf.Tensor) -> tf.Tensor:
+        pass_seed = tf.stack([seed, visit // count])
+        place = tf.random.experimental.index_shuffle(visit % count, pass_seed, count - 1)
+        start = tf.random.stateless_uniform([], pass_seed, dtype=tf.float64)
+        area = (tf.cast(place, tf.float64) + start) / count * ends[-1]
+        record = tf.minimum(tf.searchsorted(ends, area[None], side="right")[0], count - 1)
+        return tfrecords.read_record(paths[shards[record]], offsets[record])
+
+    return read
+
+
+def _one_by_one(*batches: Pair) -> tf.data.Dataset:
+    datasets = map(tf.data.Dataset.from_tensors, batches)
+    return functools.reduce(tf.data.Dataset.concatenate, datasets)
 
 
 def load_test_pairs(

@@ -1,7 +1,7 @@
 """The record format: its writer beside its reader, and the manifest that tells which shards are there."""
 
 import contextlib
-import itertools
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import unfinished, written_whole
+from pyimagesearch.files import written_whole
 
-FORMAT = 2
+FORMAT = 3
 """The version of the record format and its manifest, raised with each change of them."""
 
 MANIFEST = "manifest.json"
@@ -36,7 +35,8 @@ class Pair(NamedTuple):
     """A picture or a piece of one, in both resolutions.
 
     `lr` is uint8 RGB [h, w, 3], `hr` uint8 RGB [S*h, S*w, 3]; `top` and `left` are the place of the piece in the
-    picture called `name`, in LR pixels.
+    picture called `name`, in LR pixels; `area` is what it stands for of that picture, in HR pixels, where None means
+    its own.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Pair(NamedTuple):
     hr: np.ndarray
     top: int = 0
     left: int = 0
+    area: float | None = None
 
 
 def serialize(pair: Pair) -> bytes:
@@ -57,14 +58,14 @@ def serialize(pair: Pair) -> bytes:
 
     feature = {
         "format": ints(FORMAT),
-        "name": text(pair.name.encode()),
+        "name": text(os.fsencode(pair.name)),
         "top": ints(pair.top),
         "left": ints(pair.left),
         "lr_shape": ints(*pair.lr.shape),
         "lr": text(pair.lr.tobytes()),
         "hr": text(pair.hr.tobytes()),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
 def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
@@ -88,70 +89,76 @@ def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
     return lr, hr
 
 
-def write_records(root: str, splits: Mapping[str, Iterable[Pair]], shard_size: int, scale: int) -> dict[str, int]:
-    """Write the shards of each split to `root`/SPLIT/NN-COUNT.tfrec, then the manifest that makes them valid.
+def write_shard(path: str, pairs: Iterable[Pair]) -> dict[str, Any]:
+    """Write the records of a shard to `path`.
+
+    Returns:
+        What the manifest is to tell of it: the number of `records`, `bytes`, `sha256`, and of each record the byte at
+        which it begins and its area, `offsets` and `areas`.
+    """
+    offsets, areas = [0], []
+    with tf.io.TFRecordWriter(path) as writer:
+        for pair in pairs:
+            record = serialize(pair)
+            writer.write(record)
+            offsets.append(offsets[-1] + len(record) + _FRAME)
+            areas.append(round(pair.area or pair.hr.shape[0] * pair.hr.shape[1], 1))
+    *starts, size = offsets
+    return {"records": len(starts), "bytes": size, "sha256": _sha256(path), "offsets": starts, "areas": areas}
+
+
+def _sha256(path: str) -> str:
+    checksum = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while block := file.read(2**22):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
+def shard_name(number: int, records: int) -> str:
+    """Return what a shard is called, by its number in the split and the number of its records."""
+    return f"{number:02d}-{records}.tfrec"
+
+
+def has_manifest(root: str) -> bool:
+    """Return whether there are finished records in a folder."""
+    return tf.io.gfile.exists(os.path.join(root, MANIFEST))
+
+
+def write_manifest(root: str, scale: int, splits: Mapping[str, Mapping[str, Any]], **facts: Any) -> None:
+    """Write the manifest that makes the shards in `root`/SPLIT/NAME valid.
 
     Args:
         root: a folder or `gs://` address.
-        splits: the pairs of each split, by its name.
-        shard_size: records a shard; the last may have fewer.
         scale: how many times larger HR is than LR.
-
-    Returns:
-        The number of records of each split.
-
-    Raises:
-        UserError: there are records already. Whatever fails, nothing of this call is left behind.
+        splits: what `write_shard` returned, by the name of the shard, for each split.
+        facts: what else to note, for JSON.
     """
-    manifest_path = os.path.join(root, MANIFEST)
-    if tf.io.gfile.exists(manifest_path):
-        raise UserError(f"{root}: holds records already; remove that folder or choose another with --records")
-    shards = {split: {} for split in splits}
-    try:
-        for split, pairs in splits.items():
-            progress = tqdm(pairs, desc=split, unit=" records", disable=None)
-            for name, offsets in _write_shards(os.path.join(root, split), iter(progress), shard_size):
-                *starts, size = offsets
-                shards[split][name] = {"records": len(starts), "bytes": size, "offsets": starts}
-        with written_whole(manifest_path) as aside, tf.io.gfile.GFile(aside, "w") as file:
-            json.dump({"format": FORMAT, "scaling_factor": scale, "splits": shards}, file)
-    except BaseException:
-        for split, names in shards.items():
-            for name in names:
-                tf.io.gfile.remove(os.path.join(root, split, name))
-        raise
-    return {split: sum(shard["records"] for shard in names.values()) for split, names in shards.items()}
+    manifest = {"format": FORMAT, "scaling_factor": scale, **facts, "splits": splits}
+    with written_whole(os.path.join(root, MANIFEST)) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        json.dump(manifest, file)
 
 
-def _write_shards(folder: str, pairs: Iterator[Pair], shard_size: int) -> Iterator[tuple[str, list[int]]]:
-    """Yield the name of each shard, once it is complete, with the bytes before each record and the whole size."""
-    for number, first in enumerate(pairs):
-        shard_pairs = itertools.chain([first], itertools.islice(pairs, shard_size - 1))
-        yield _write_shard(folder, number, shard_pairs)
+class Places(NamedTuple):
+    """Where records are: the shards' paths and, for each record, the number of its shard, its offset and its area."""
+
+    paths: list[str]
+    shards: list[int]
+    offsets: list[int]
+    areas: list[float]
 
 
-def _write_shard(folder: str, number: int, pairs: Iterable[Pair]) -> tuple[str, list[int]]:
-    offsets = [0]
-    with unfinished(os.path.join(folder, f"{number:02d}.tfrec")) as aside:
-        with tf.io.TFRecordWriter(aside) as writer:
-            for pair in pairs:
-                record = serialize(pair)
-                writer.write(record)
-                offsets.append(offsets[-1] + len(record) + _FRAME)
-        name = f"{number:02d}-{len(offsets) - 1}.tfrec"
-        tf.io.gfile.rename(aside, os.path.join(folder, name), overwrite=True)
-    return name, offsets
-
-
-def locate_records(filenames: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return the shard and the offset in bytes of each record in shards of one folder, in order."""
-    if not filenames:
-        return [], []
+def locate_records(filenames: Sequence[str]) -> Places:
+    """Return the places of all records in shards of one folder, in order."""
+    places = Places(list(filenames), [], [], [])
     folder = os.path.dirname(filenames[0])
-    shards = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
-    places = [(path, offset) for path in filenames for offset in shards[os.path.basename(path)]["offsets"]]
-    paths, offsets = zip(*places, strict=True)
-    return list(paths), list(offsets)
+    manifest = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
+    for number, path in enumerate(filenames):
+        shard = manifest[os.path.basename(path)]
+        places.shards.extend([number] * shard["records"])
+        places.offsets.extend(shard["offsets"])
+        places.areas.extend(shard["areas"])
+    return places
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -161,7 +168,7 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
 
 
 def find_shards(root: str, split: str, scale: int) -> list[str]:
-    """Return the shards of a split, in order, once they are known to be whole and of this format.
+    """Return the shards of a split, in order, once they are known to be there, of this format and of their size.
 
     Raises:
         UserError: there are none, or one is missing or cut short, or they have another format or scale.
@@ -169,15 +176,40 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
     manifest = _read_manifest(root)
     if manifest["scaling_factor"] != scale:
         raise UserError(f"{root}: records for --scaling-factor {manifest['scaling_factor']}, not {scale}; choose alike")
-    paths = []
-    for name, shard in manifest["splits"][split].items():
-        path = os.path.join(root, split, name)
-        if not tf.io.gfile.exists(path):
-            raise UserError(f"{path}: missing; {_MAKE_AGAIN}")
-        if (size := tf.io.gfile.stat(path).length) != shard["bytes"]:
-            raise UserError(f"{path}: damaged, {size} bytes instead of {shard['bytes']}; {_MAKE_AGAIN}")
-        paths.append(path)
-    return paths
+    shards = {os.path.join(root, split, name): shard for name, shard in manifest["splits"][split].items()}
+    for path, shard in shards.items():
+        if complaint := _complaint(path, shard):
+            raise UserError(f"{path}: {complaint}; {_MAKE_AGAIN}")
+    return list(shards)
+
+
+def fingerprint(root: str) -> str:
+    """Return 16 hexadecimal digits that tell the content of all shards in a folder from any other."""
+    shards = [shard["sha256"] for split in _read_manifest(root)["splits"].values() for shard in split.values()]
+    return hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+
+
+def verify(root: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the path of each shard in a folder, and what is wrong with it, if anything, as its checksum shows.
+
+    Raises:
+        UserError: there are no finished records in the folder.
+    """
+    for split, shards in _read_manifest(root)["splits"].items():
+        for name, shard in shards.items():
+            path = os.path.join(root, split, name)
+            complaint = _complaint(path, shard)
+            if not complaint and _sha256(path) != shard["sha256"]:
+                complaint = "damaged, its checksum differs"
+            yield path, complaint
+
+
+def _complaint(path: str, shard: Mapping[str, Any]) -> str | None:
+    if not tf.io.gfile.exists(path):
+        return "missing"
+    if (size := tf.io.gfile.stat(path).length) != shard["bytes"]:
+        return f"damaged, {size} bytes instead of {shard['bytes']}"
+    return None
 
 
 def _read_manifest(root: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from pyimagesearch import tfrecords
 from pyimagesearch.tfrecords import Pair
 
 # Two CPU devices, to be the replicas of a MirroredStrategy; TensorFlow takes this only before it first computes.
@@ -50,3 +52,29 @@ def make_pair():
 def enlarged(lr, scale=4):
     """Repeat the pixels of [..., h, w, 3]."""
     return np.repeat(np.repeat(lr, scale, axis=-3), scale, axis=-2)
+
+
+def write_records(root, splits, shard_size=4, scale=4):
+    """Write the pairs of each split in shards of so many records, and the manifest."""
+    manifest = {split: {} for split in splits}
+    for split, pairs in splits.items():
+        folder = pathlib.Path(root) / split
+        folder.mkdir(parents=True)
+        pairs = list(pairs)
+        for number, first in enumerate(range(0, len(pairs), shard_size)):
+            shard_pairs = pairs[first : first + shard_size]
+            path = folder / tfrecords.shard_name(number, len(shard_pairs))
+            manifest[split][path.name] = tfrecords.write_shard(str(path), shard_pairs)
+    tfrecords.write_manifest(str(root), scale, manifest)
+
+
+def picture(height, width, seed=0):
+    """Noise, uint8 [H, W, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(path, image):
+    """Save a picture, making folders; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path

@@ -1,9 +1,10 @@
+import collections
 import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import enlarged
+from conftest import enlarged, write_records
 
 from pyimagesearch import data_preprocess, tfrecords
 from pyimagesearch.errors import UserError
@@ -65,21 +66,40 @@ def test_the_same_seed_draws_the_same_crop(make_pair):
 
 def test_a_training_record_gives_different_aligned_crops(make_pair):
     example = tf.constant(tfrecords.serialize(make_pair()))
-    lr, hr = data_preprocess.read_train_example(example, hr_crop_size=32, crops=5)
-    assert lr.shape == (5, 8, 8, 3) and hr.shape == (5, 32, 32, 3) and lr.dtype == hr.dtype == tf.uint8
-    np.testing.assert_array_equal(hr, enlarged(lr.numpy()))
-    assert len({crop.numpy().tobytes() for crop in lr}) == 5
+    pairs = data_preprocess.read_train_example(example, hr_crop_size=32, crops=5)
+    for lr, hr in pairs:
+        assert lr.shape == (8, 8, 3) and hr.shape == (32, 32, 3) and lr.dtype == hr.dtype == tf.uint8
+        np.testing.assert_array_equal(hr, enlarged(lr.numpy()))
+    assert len({lr.numpy().tobytes() for lr, _ in pairs}) == 5
+
+
+def test_training_crops_come_from_every_place_in_all_eight_orientations():
+    lr = np.zeros((9, 8, 3), np.uint8)
+    lr[..., 0], lr[..., 1] = np.mgrid[:9, :8]
+    example = tf.constant(tfrecords.serialize(tfrecords.Pair("", lr, enlarged(lr))))
+    crops = [lr for lr, _ in data_preprocess.read_train_example(example, hr_crop_size=32, crops=300, seed=(1, 2))]
+    expected = collections.Counter()
+    for top in range(2):
+        for turns in range(4):
+            square = np.rot90(lr[top : top + 8], turns)
+            expected.update((square.tobytes(), square[:, ::-1].tobytes()))
+    found = collections.Counter(crop.numpy().tobytes() for crop in crops)
+    assert found.keys() == expected.keys() and len(expected) == 16
+    assert max(found.values()) < 40  # of 300; 19 on average
+
+
+LOAD = functools.partial(data_preprocess.load_dataset, train=True, hr_crop_size=32, crops_per_record=8, seed=42)
 
 
 @pytest.fixture
 def shards(tmp_path, make_pair):
     pairs = [make_pair(seed=seed) for seed in range(5)]
-    tfrecords.write_records(str(tmp_path), {"train": pairs}, shard_size=2, scale=4)
+    write_records(tmp_path, {"train": pairs}, shard_size=2)
     return tfrecords.find_shards(str(tmp_path), "train", 4)
 
 
 def test_training_batches_are_endless_and_of_one_size(shards):
-    dataset = data_preprocess.load_dataset(shards, 7, train=True, hr_crop_size=32)
+    dataset = LOAD(shards, 7)
     assert dataset.element_spec[0].shape == (7, 8, 8, 3) and dataset.element_spec[1].shape == (7, 32, 32, 3)
     batches = list(dataset.take(20).as_numpy_iterator())  # 140 crops of 5 records, 8 a visit: more than 3 passes
     assert len(batches) == 20
@@ -89,7 +109,7 @@ def test_training_batches_are_endless_and_of_one_size(shards):
 
 def test_the_seed_settles_the_stream(shards):
     def first_batches(seed):
-        dataset = data_preprocess.load_dataset(shards, 4, train=True, hr_crop_size=32, seed=seed)
+        dataset = LOAD(shards, 4, seed=seed)
         return np.stack([lr for lr, _ in dataset.take(3).as_numpy_iterator()])
 
     assert (first_batches(1) == first_batches(1)).all()
@@ -98,13 +118,13 @@ def test_the_seed_settles_the_stream(shards):
 
 def first_crops(shards, count, batch_size=4, **options):
     """The LR of the first batches, [count * batch_size, 8, 8, 3]."""
-    dataset = data_preprocess.load_dataset(shards, batch_size, train=True, hr_crop_size=32, **options)
+    dataset = LOAD(shards, batch_size, **options)
     return np.concatenate([lr for lr, _ in dataset.take(count).as_numpy_iterator()])
 
 
-@pytest.mark.parametrize("first", [9, 479, 480])  # 480 batches of 4 make up the records in flight
+@pytest.mark.parametrize("first", [9, 1023, 1024])  # a stack has 8 batches, a deal 128 stacks
 def test_the_stream_can_be_entered_at_any_batch(shards, first):
-    whole = first_crops(shards, 482)
+    whole = first_crops(shards, 1026)
     np.testing.assert_array_equal(first_crops(shards, 2, first_batch=first), whole[first * 4 : first * 4 + 8])
 
 
@@ -120,24 +140,35 @@ def test_workers_share_the_batches_of_one(shards, workers, first):
         assert {crop.tobytes() for crop in together} == {crop.tobytes() for crop in whole[number * 4 :][:4]}
 
 
+def drawn(tmp_path, pairs, passes):
+    """The numbers of the pairs that one-place records give their crops from, in so many passes."""
+    write_records(tmp_path, {"train": pairs})
+    numbers = {np.sort(pair.lr, axis=None).tobytes(): number for number, pair in enumerate(pairs)}
+    crops = first_crops(tfrecords.find_shards(str(tmp_path), "train", 4), passes, len(pairs), crops_per_record=1)
+    return [numbers[np.sort(crop, axis=None).tobytes()] for crop in crops]
+
+
 def test_each_pass_reads_every_record_once_in_an_order_of_its_own(tmp_path, make_pair):
-    pairs = [make_pair(8, 8, seed=seed) for seed in range(30)]  # a record has one place for a crop, in 8 positions
-    tfrecords.write_records(str(tmp_path), {"train": pairs}, shard_size=4, scale=4)
-    crops = first_crops(tfrecords.find_shards(str(tmp_path), "train", 4), 3, 30)
-    numbers = {np.sort(pair.lr, axis=None).tobytes(): seed for seed, pair in enumerate(pairs)}
-    order = [numbers[np.sort(crop, axis=None).tobytes()] for crop in crops]
+    order = drawn(tmp_path, [make_pair(8, 8, seed=seed) for seed in range(30)], 3)
     passes = [order[:30], order[30:60], order[60:]]
     assert all(sorted(one) == list(range(30)) for one in passes)
     assert passes[0] != passes[1] != passes[2] != list(range(30))
 
 
+def test_records_are_drawn_in_proportion_to_their_area(tmp_path, make_pair):
+    areas = [1, 2, 3, 6, 18]
+    order = drawn(tmp_path, [make_pair(8, 8, seed=area)._replace(area=area) for area in areas], 60)
+    counts = collections.Counter(order)
+    assert [counts[number] for number in range(5)] == [pytest.approx(area * 10, abs=area * 2 + 4) for area in areas]
+
+
 def test_a_batch_larger_than_the_data_is_refused(shards):
-    data_preprocess.load_dataset(shards, 40, train=True, hr_crop_size=32)
+    LOAD(shards, 40)
     for batch_size, workers in ((41, 1), (21, 2)):
         with pytest.raises(
             UserError, match="--batch-size: 4[12] crops a step, but the 5 training records give only 40"
         ):
-            data_preprocess.load_dataset(shards, batch_size, train=True, hr_crop_size=32, workers=workers)
+            LOAD(shards, batch_size, workers=workers)
 
 
 def test_test_pairs_come_once_in_order_from_the_middle(shards, make_pair):

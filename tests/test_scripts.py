@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import picture, save
 from PIL import Image
 
 import create_tfrecords
@@ -129,23 +130,18 @@ def refused(capsys, tmp_path, monkeypatch):
     return check
 
 
-def save_picture(path, height, width):
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(path)
-
-
 def test_create_refuses_an_empty_folder(refused, tmp_path):
     (tmp_path / "photos").mkdir()
     assert "photos: no photographs in it" in refused(create_tfrecords, "--images", "photos")
 
 
 def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refused, tmp_path):
-    for i in range(3):
-        save_picture(tmp_path / "photos" / f"{i}.png", 100, 120)
-    save_picture(tmp_path / "small" / "little.png", 95, 300)
+    for seed in range(3):
+        save(tmp_path / "photos" / f"{seed}.png", picture(100, 120, seed))
+    save(tmp_path / "small" / "little.png", picture(95, 300))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
-    for folder, said in (("broken", "broken.jpg: not a readable picture"), ("small", "little.png: 300x95 pixels")):
+    for folder, said in (("broken", "broken.jpg: damaged, or not a picture"), ("small", "little.png: 300x95 pixels")):
         assert said in refused(create_tfrecords, "--images", "photos", "--test-images", folder)
 
 
@@ -207,7 +203,7 @@ def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, wo
     (records / "train" / shard.name).write_bytes(shard.read_bytes()[:-1])
     assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
     (records / "manifest.json").write_text('{"format": 0}')
-    assert "manifest.json: not records of format 2" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+    assert "manifest.json: not records of format 3" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
 
 
 def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags, tmp_path):
@@ -229,8 +225,8 @@ def test_inference_refuses_missing_and_foreign_models(refused, flags, tmp_path):
 
 
 def test_inference_refuses_test_pictures_smaller_than_its_crop(refused, workplace, flags, tmp_path):
-    save_picture(tmp_path / "photos" / "a.png", 100, 100)
-    save_picture(tmp_path / "photos" / "b.png", 100, 100)
+    for seed in range(2):
+        save(tmp_path / "photos" / f"{seed}.png", picture(100, 100, seed))
     assert create_tfrecords.main(["--images", "photos", "--records", "small"]) == 0
     outputs = workplace[0] / "outputs"
     said = refused(inference, *flags, "--records", "small", "--outputs", outputs)

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from conftest import write_records
 
 from pyimagesearch import recipe, tfrecords, training_layers
 from pyimagesearch.config import Config, Paths
@@ -34,7 +35,7 @@ def prepare(folder, make_pair, config, writes=True):
     records = str(folder / "records")
     if not (folder / "records").exists():
         pairs = [make_pair(seed=seed) for seed in range(4)]
-        tfrecords.write_records(records, {"train": pairs, "test": pairs[:3]}, 4, 4)
+        write_records(records, {"train": pairs, "test": pairs[:3]})
     train, test = (tfrecords.find_shards(records, split, 4) for split in ("train", "test"))
     keras.utils.set_random_seed(config.seed)
     return Training(

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import write_records
 
 from pyimagesearch import tfrecords
 from pyimagesearch.errors import UserError
@@ -13,7 +14,7 @@ from pyimagesearch.errors import UserError
 def root(tmp_path, make_pair):
     """Records of five training pairs in shards of two, and one test pair."""
     splits = {"train": (make_pair(name=f"{i}.png", seed=i) for i in range(5)), "test": [make_pair(seed=9)]}
-    assert tfrecords.write_records(str(tmp_path), splits, shard_size=2, scale=4) == {"train": 5, "test": 1}
+    write_records(tmp_path, splits, shard_size=2)
     return tmp_path
 
 
@@ -36,32 +37,11 @@ def test_a_record_tells_where_it_comes_from(make_pair):
     assert [feature[key].int64_list.value[0] for key in ("top", "left")] == [12, 7]
 
 
-def test_shards_are_named_by_number_and_count(root):
-    assert sorted(path.name for path in (root / "train").iterdir()) == ["00-2.tfrec", "01-2.tfrec", "02-1.tfrec"]
-
-
 def test_shards_hold_the_pairs_in_order(root, make_pair):
     records = tf.data.TFRecordDataset(find(root))
     for i, (lr, _) in enumerate(records.map(tfrecords.parse)):
         np.testing.assert_array_equal(lr, make_pair(seed=i).lr)
     assert i == 4
-
-
-def test_a_failure_leaves_nothing_behind(tmp_path, make_pair):
-    def pairs():
-        yield from (make_pair() for _ in range(3))
-        raise UserError("broken.jpg: not a readable picture")
-
-    with pytest.raises(UserError, match="broken.jpg"):
-        tfrecords.write_records(str(tmp_path), {"train": pairs()}, shard_size=2, scale=4)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_records_are_not_overwritten(root, make_pair):
-    before = (root / "train" / "00-2.tfrec").read_bytes()
-    with pytest.raises(UserError, match=f"{root}: holds records already"):
-        tfrecords.write_records(str(root), {"train": [make_pair()] * 2}, shard_size=2, scale=4)
-    assert (root / "train" / "00-2.tfrec").read_bytes() == before
 
 
 def test_a_folder_without_finished_records_is_named(tmp_path):
@@ -128,7 +108,37 @@ def test_a_shard_that_vanishes_while_it_is_read_is_named(root):
 def test_each_record_can_be_read_by_its_place(root):
     shards = find(root)
     in_order = [record.numpy() for record in tf.data.TFRecordDataset(shards)]
-    places = list(zip(*tfrecords.locate_records(shards), strict=True))
-    assert len(places) == len(in_order) > 2
-    for place, record in zip(reversed(places), reversed(in_order), strict=True):
-        assert tfrecords.read_record(*map(tf.constant, place)).numpy() == record
+    places = tfrecords.locate_records(shards)
+    assert places.shards == [0, 0, 1, 1, 2]
+    for number, record in reversed(list(enumerate(in_order))):
+        path, offset = places.paths[places.shards[number]], places.offsets[number]
+        assert tfrecords.read_record(tf.constant(path), tf.constant(offset)).numpy() == record
+
+
+def test_a_record_stands_for_its_own_area_or_for_what_it_is_told(tmp_path, make_pair):
+    write_records(tmp_path, {"train": [make_pair(10, 5), make_pair()._replace(area=77.25)]})
+    assert tfrecords.locate_records(find(tmp_path)).areas == [40 * 20, pytest.approx(77.25, abs=0.1)]
+
+
+def test_verifying_names_each_bad_shard(root):
+    assert [complaint for _, complaint in tfrecords.verify(str(root))] == [None] * 4
+    first, second, third = (root / "train" / name for name in ("00-2.tfrec", "01-2.tfrec", "02-1.tfrec"))
+    first.unlink()
+    second.write_bytes(second.read_bytes() + b"more")
+    data = bytearray(third.read_bytes())
+    data[len(data) // 2] ^= 1
+    third.write_bytes(data)
+    complaints = dict(tfrecords.verify(str(root)))
+    assert complaints[str(first)] == "missing"
+    assert "bytes instead of" in complaints[str(second)]
+    assert "checksum" in complaints[str(third)]
+    assert complaints[str(root / "test" / "00-1.tfrec")] is None
+
+
+def test_the_fingerprint_tells_content_apart(root, tmp_path_factory, make_pair):
+    def fingerprint(seed):
+        folder = tmp_path_factory.mktemp("records")
+        write_records(folder, {"train": [make_pair(seed=seed)]})
+        return tfrecords.fingerprint(str(folder))
+
+    assert fingerprint(1) == fingerprint(1) != fingerprint(2)

@@ -1,0 +1,187 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from pyimagesearch import pictures
+from pyimagesearch.pictures import PictureError, read_rgb, read_size
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+GREY = RGB[..., 0]
+
+
+def saved(image, ending="png", **options):
+    """A file of a picture, an array or of Pillow, that has been written and is to be read."""
+    file = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(ending, ending), **options)
+    file.seek(0)
+    return file
+
+
+def opencv(image, ending):
+    """The same of what OpenCV writes, given RGB."""
+    return io.BytesIO(cv2.imencode("." + ending, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes())
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
+def test_rgb_comes_back_as_it_is(ending):
+    np.testing.assert_array_equal(read_rgb(saved(RGB, ending)), RGB)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P"])
+def test_grey_and_palette_pictures_become_rgb(mode):
+    grey = np.where(GREY > 127, 255, 0).astype(np.uint8) if mode == "1" else GREY
+    np.testing.assert_array_equal(
+        read_rgb(saved(Image.fromarray(grey).convert(mode))), np.repeat(grey[..., None], 3, -1)
+    )
+
+
+def test_what_is_transparent_is_white_and_what_is_half_so_half():
+    rgba = np.dstack([np.zeros_like(RGB), np.full_like(GREY, 255)])
+    rgba[0, 0, 3], rgba[0, 1, 3] = 0, 102
+    rgb = read_rgb(saved(rgba))
+    assert [int(rgb[0, x].mean()) for x in range(3)] == [255, 153, 0]
+
+
+def test_a_transparent_colour_of_a_palette_is_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(read_rgb(saved(image, transparency=0)), [[[255, 255, 255], [200, 100, 50]]])
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_of_16_bits_the_upper_8_are_taken(ending, shape):
+    deep = np.random.default_rng(1).integers(0, 2**16, shape, np.uint16)
+    expected = deep >> 8 if len(shape) == 3 else np.repeat((deep >> 8)[..., None], 3, -1)
+    np.testing.assert_array_equal(read_rgb(opencv(deep, ending)), expected)
+
+
+def test_cmyk_becomes_rgb():
+    cmyk = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    assert read_rgb(saved(cmyk, "tif"))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3.5])
+def test_pixels_of_32_bits_are_refused(value):
+    with pytest.raises(PictureError, match="32 bits"):
+        read_rgb(saved(np.full((3, 3), value, np.float32), "tif"))
+
+
+# What is on screen, of a picture that is stored with each value of EXIF's orientation.
+UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_pictures_are_turned_as_exif_says(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = saved(RGB, exif=exif)
+    upright = UPRIGHT[orientation](RGB)
+    assert read_size(file) == upright.shape[:2]
+    np.testing.assert_array_equal(read_rgb(file), upright)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+def test_animations_give_their_first_frame(ending):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    file = saved(frames[0], ending, save_all=True, append_images=frames[1:], duration=50)
+    assert np.abs(read_rgb(file).astype(int) - (255, 0, 0)).max() < 8
+
+
+def profile(space="sRGB", gamma=None):
+    """An ICC profile; with a `gamma`, that of grey with it."""
+    if gamma is None:
+        return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+    curve = b"curv\0\0\0\0" + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
+    white = b"XYZ \0\0\0\0" + b"".join(round(v * 65536).to_bytes(4, "big") for v in (0.9642, 1, 0.8249))
+    text = b"desc\0\0\0\0" + (5).to_bytes(4, "big") + b"grey\0" + bytes(78)
+    tags, place, body = [], 128 + 4 + 3 * 12, b""
+    for name, data in ((b"kTRC", curve), (b"wtpt", white), (b"desc", text)):
+        data += bytes(-len(data) % 4)
+        tags.append(name + (place + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big"))
+        body += data
+    size = (place + len(body)).to_bytes(4, "big")
+    head = size + b"lcms\x02\x10\0\0mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
+    head += b"".join(round(v * 65536).to_bytes(4, "big") for v in (0.9642, 1, 0.8249))
+    return head.ljust(128, b"\0") + (3).to_bytes(4, "big") + b"".join(tags) + body
+
+
+def test_an_icc_profile_of_srgb_changes_nothing():
+    np.testing.assert_array_equal(read_rgb(saved(RGB, icc_profile=profile())), RGB)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_colours_of_an_icc_profile_become_those_of_srgb(mode):
+    image = Image.new("L", (3, 2), 128).convert(mode)
+    linear = read_rgb(saved(image, icc_profile=profile(gamma=1.0)))
+    # 128 / 255 of the light is 188 in sRGB (IEC 61966-2-1).
+    assert np.abs(linear.astype(int) - 188).max() <= 1 and linear.shape == (2, 3, 3)
+
+
+def test_an_icc_profile_leaves_transparency():
+    other = profile().replace("sRGB".encode("utf-16-be"), "mRGB".encode("utf-16-be"))  # is not known, but is the same
+    assert other != profile()
+    rgba = np.dstack([RGB, np.full_like(GREY, 255)])
+    rgba[:2, ..., 3] = 0
+    rgb = read_rgb(saved(rgba, icc_profile=other)).astype(int)
+    assert (rgb[:2] == 255).all() and np.abs(rgb[2:] - RGB[2:]).max() <= 2
+
+
+@pytest.mark.parametrize("damaged", [b"no profile", profile()[:200], profile("LAB")])
+def test_an_icc_profile_that_does_not_fit_is_ignored(damaged):
+    np.testing.assert_array_equal(read_rgb(saved(RGB, icc_profile=damaged)), RGB)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "tif", "avif"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_truncated_pictures_are_refused(ending, part):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = saved(noise, ending).getvalue()
+    with pytest.raises(PictureError, match="damaged, or not a picture"):
+        read_rgb(io.BytesIO(data[: int(len(data) * part)]))
+
+
+def test_the_size_is_known_from_the_header_alone():
+    header = saved(np.zeros((500, 300, 3), np.uint8)).getvalue()[:100]
+    assert read_size(io.BytesIO(header)) == (500, 300)
+
+
+@pytest.mark.parametrize("name", ["empty.png", "ein Bild.jpg", "写真.tif"])
+def test_what_is_no_picture_is_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("" if name.startswith("empty") else "a letter")
+    for read in (read_size, read_rgb):
+        with pytest.raises(PictureError, match="an empty file" if name.startswith("empty") else "not a picture"):
+            read(str(path))
+
+
+def test_names_of_any_script_can_be_read(tmp_path):
+    path = tmp_path / "Ñandú und 写真 2.png"
+    Image.fromarray(RGB).save(path)
+    np.testing.assert_array_equal(read_rgb(str(path)), RGB)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded():
+    header = saved(Image.new("1", (20_000, 20_000))).getvalue()[:100]  # there is nothing to decode
+    for read in (read_size, read_rgb):
+        with pytest.raises(PictureError, match="20000x20000 pixels are more than the 250,000,000"):
+            read(io.BytesIO(header))
+
+
+def test_large_pictures_below_that_are_read_without_a_warning(recwarn):
+    assert read_size(saved(Image.new("1", (15_000, 12_000)))) == (12_000, 15_000)
+    assert not recwarn.list and pictures.MAX_PIXELS == 250_000_000
