@@ -95,10 +95,10 @@ def in_a_process(function: Callable[..., Measurement], *args: object) -> Measure
         return pool.apply(function, args)
 
 
-def make_records(images: str, records: str, config: Config) -> int:
+def make_records(images: str, records: str, config: Config, processes: int | None = None) -> int:
     """Make records of a folder of photographs; return the bytes of those to train on."""
     source = folder(images, 0.1, 4, config.hr_shape[0], config.seed)
-    creation.create(records, source, config, os.cpu_count())
+    creation.create(records, source, config, processes or os.cpu_count())
     return sum(path.stat().st_size for path in pathlib.Path(records, "train").iterdir())
 
 

@@ -149,14 +149,15 @@ def _check_space(root: str, needed: int) -> None:
 
 
 def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
-    """Make shards, and yield each when it is complete."""
+    """Make shards, the largest first so that all processes end together, and yield each when it is complete."""
+    shards = sorted(shards, key=lambda shard: shard.size, reverse=True)
     if processes <= 1:
         yield from map(_make, shards)
         return
     # Workers are copies of a process that has imported everything and begun nothing.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([cli.__name__, __name__])
-    pool = concurrent.futures.ProcessPoolExecutor(processes, context, _prepare_worker)
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, prepare_worker)
     try:
         for done in concurrent.futures.as_completed([pool.submit(_make, shard) for shard in shards]):
             yield done.result()
@@ -169,7 +170,7 @@ def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
     """Leave Ctrl-C to the first process, end when that one is gone, and use one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

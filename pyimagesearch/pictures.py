@@ -60,9 +60,9 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
     """
     with _opened(file) as image:
         image.load()
+        ImageOps.exif_transpose(image, in_place=True)
         profile = image.info.get("icc_profile")
-        image = _in_8_bits(ImageOps.exif_transpose(image))
-        return np.asarray(_over_white(_in_srgb(image, profile)))
+        return np.asarray(_over_white(_in_srgb(_in_8_bits(image), profile)))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -93,26 +94,19 @@ def write_shard(path: str, pairs: Iterable[Pair]) -> dict[str, Any]:
     """Write the records of a shard to `path`.
 
     Returns:
-        What the manifest is to tell of it: the number of `records`, `bytes`, `sha256`, and of each record the byte at
-        which it begins and its area, `offsets` and `areas`.
+        What the manifest is to tell of it: the number of `records`, `bytes`, `crc32` of all records one after the
+        other, and of each record the byte at which it begins and its area, `offsets` and `areas`.
     """
-    offsets, areas = [0], []
+    offsets, areas, crc32 = [0], [], 0
     with tf.io.TFRecordWriter(path) as writer:
         for pair in pairs:
             record = serialize(pair)
             writer.write(record)
+            crc32 = zlib.crc32(record, crc32)
             offsets.append(offsets[-1] + len(record) + _FRAME)
             areas.append(round(pair.area or pair.hr.shape[0] * pair.hr.shape[1], 1))
     *starts, size = offsets
-    return {"records": len(starts), "bytes": size, "sha256": _sha256(path), "offsets": starts, "areas": areas}
-
-
-def _sha256(path: str) -> str:
-    checksum = hashlib.sha256()
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while block := file.read(2**22):
-            checksum.update(block)
-    return checksum.hexdigest()
+    return {"records": len(starts), "bytes": size, "crc32": crc32, "offsets": starts, "areas": areas}
 
 
 def shard_name(number: int, records: int) -> str:
@@ -185,12 +179,16 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
 
 def fingerprint(root: str) -> str:
     """Return 16 hexadecimal digits that tell the content of all shards in a folder from any other."""
-    shards = [shard["sha256"] for split in _read_manifest(root)["splits"].values() for shard in split.values()]
-    return hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+    shards = [
+        (shard["bytes"], shard["crc32"])
+        for split in _read_manifest(root)["splits"].values()
+        for shard in split.values()
+    ]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:16]
 
 
 def verify(root: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the path of each shard in a folder, and what is wrong with it, if anything, as its checksum shows.
+    """Yield the path of each shard in a folder, and what is wrong with it, if anything, after reading all of it.
 
     Raises:
         UserError: there are no finished records in the folder.
@@ -198,10 +196,7 @@ def verify(root: str) -> Iterator[tuple[str, str | None]]:
     for split, shards in _read_manifest(root)["splits"].items():
         for name, shard in shards.items():
             path = os.path.join(root, split, name)
-            complaint = _complaint(path, shard)
-            if not complaint and _sha256(path) != shard["sha256"]:
-                complaint = "damaged, its checksum differs"
-            yield path, complaint
+            yield path, _complaint(path, shard) or _complaint_within(path, shard)
 
 
 def _complaint(path: str, shard: Mapping[str, Any]) -> str | None:
@@ -210,6 +205,18 @@ def _complaint(path: str, shard: Mapping[str, Any]) -> str | None:
     if (size := tf.io.gfile.stat(path).length) != shard["bytes"]:
         return f"damaged, {size} bytes instead of {shard['bytes']}"
     return None
+
+
+def _complaint_within(path: str, shard: Mapping[str, Any]) -> str | None:
+    records, crc32 = 0, 0
+    try:
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            records, crc32 = records + 1, zlib.crc32(record, crc32)
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError):
+        return "cannot be read"
+    except tf.errors.DataLossError:
+        return "damaged, its checksum differs"
+    return None if (records, crc32) == (shard["records"], shard["crc32"]) else "damaged, it holds other records"
 
 
 def _read_manifest(root: str) -> dict[str, Any]:
@@ -221,8 +228,10 @@ def _read_manifest(root: str) -> dict[str, Any]:
         raise UserError(f"{root}: no finished records there; make them with create_tfrecords.py") from error
     except ValueError as error:
         raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "splits" not in manifest:
-        raise UserError(f"{path}: not records of format {FORMAT}, the one read here; {_MAKE_AGAIN}")
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise UserError(f"{path}: damaged; {_MAKE_AGAIN}")
+    if manifest["format"] != FORMAT:
+        raise UserError(f"{path}: records of format {manifest['format']}, not {FORMAT} as read here; {_MAKE_AGAIN}")
     return manifest
 
 
@@ -241,19 +250,10 @@ def damage_named(filenames: Sequence[str]) -> Iterator[None]:
         tf.errors.NotFoundError,
         tf.errors.PermissionDeniedError,
     ) as error:
+        folder = os.path.dirname(filenames[0])
+        shards = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
         for path in filenames:
-            _check_readable(path)
+            shard = shards[os.path.basename(path)]
+            if complaint := _complaint(path, shard) or _complaint_within(path, shard):
+                raise UserError(f"{path}: {complaint}; put it back as it was, or {_MAKE_AGAIN}") from error
         raise error
-
-
-def _check_readable(path: str) -> None:
-    folder, name = os.path.split(path)
-    shard = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)][name]
-    try:
-        records = sum(1 for _ in tf.data.TFRecordDataset(path))
-    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
-        raise UserError(f"{path}: vanished while it was in use; put it back, or {_MAKE_AGAIN}") from error
-    except tf.errors.DataLossError as error:
-        raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
-    if records != shard["records"]:
-        raise UserError(f"{path}: damaged, {records} records instead of {shard['records']}; {_MAKE_AGAIN}")

@@ -203,7 +203,7 @@ def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, wo
     (records / "train" / shard.name).write_bytes(shard.read_bytes()[:-1])
     assert f"{shard.name}: damaged" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
     (records / "manifest.json").write_text('{"format": 0}')
-    assert "manifest.json: not records of format 3" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
+    assert "manifest.json: records of format 0, not 3" in refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord")
 
 
 def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags, tmp_path):

@@ -68,10 +68,12 @@ def test_another_scale_is_refused(root):
         find(root, scale=2)
 
 
-@pytest.mark.parametrize("manifest", ['{"format": 0}', "[]", "{", '{"splits": '])
-def test_another_format_is_refused(root, manifest):
+@pytest.mark.parametrize(
+    ("manifest", "said"), [('{"format": 2}', "records of format 2, not 3"), ("[]", "damaged"), ("{", "damaged")]
+)
+def test_another_format_is_refused_by_name(root, manifest, said):
     (root / "manifest.json").write_text(manifest)
-    with pytest.raises(UserError, match="manifest.json: "):
+    with pytest.raises(UserError, match=f"manifest.json: {said}"):
         find(root)
 
 
@@ -101,7 +103,7 @@ def test_damage_met_while_reading_is_traced_to_its_shard(root):
 def test_a_shard_that_vanishes_while_it_is_read_is_named(root):
     shards = find(root)
     os.remove(shards[1])
-    with pytest.raises(UserError, match=f"{shards[1]}: vanished"), tfrecords.damage_named(shards):
+    with pytest.raises(UserError, match=f"{shards[1]}: missing; put it back"), tfrecords.damage_named(shards):
         list(tf.data.TFRecordDataset(shards))
 
 
@@ -133,6 +135,12 @@ def test_verifying_names_each_bad_shard(root):
     assert "bytes instead of" in complaints[str(second)]
     assert "checksum" in complaints[str(third)]
     assert complaints[str(root / "test" / "00-1.tfrec")] is None
+
+
+def test_verifying_tells_a_sound_shard_of_other_records(root):
+    first, second = root / "train" / "00-2.tfrec", root / "train" / "01-2.tfrec"
+    second.write_bytes(first.read_bytes())
+    assert dict(tfrecords.verify(str(root)))[str(second)] == "damaged, it holds other records"
 
 
 def test_the_fingerprint_tells_content_apart(root, tmp_path_factory, make_pair):

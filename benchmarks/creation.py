@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Measure how fast records are made, beside the same cores that only decode the same photographs and reduce them.
+
+Example:
+    python benchmarks/creation.py --images ~/Pictures
+"""
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+
+# isort: split
+import numpy as np
+
+from pyimagesearch import creation
+from pyimagesearch.config import Config
+from pyimagesearch.photographs import find_pictures, folder
+from pyimagesearch.pictures import read_rgb
+from pyimagesearch.sources import make_pair
+
+
+def decode_and_reduce(path: str) -> None:
+    """Do what cannot be left out of making the records of a photograph."""
+    make_pair(path, read_rgb(path), Config().scaling_factor)
+
+
+def decode_and_reduce_all(images: str, records: str) -> None:
+    """Do that for a folder, on all cores, leaving `records` empty."""
+    paths = [os.path.join(images, name) for name in find_pictures(images)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([cli.__name__, creation.__name__])
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, creation.prepare_worker) as pool:
+        list(pool.map(decode_and_reduce, paths))
+
+
+def create(images: str, records: str) -> None:
+    """Make the records of a folder, on all cores, as create_tfrecords.py does."""
+    config = Config()
+    source = folder(images, 0.1, config.scaling_factor, config.hr_shape[0], config.seed)
+    creation.create(records, source, config, os.cpu_count())
+
+
+def seconds(way: Callable[[str, str], None], images: str) -> float:
+    """Return how long a way takes."""
+    with tempfile.TemporaryDirectory() as records:
+        began = time.perf_counter()
+        way(images, records)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print the rates of both, and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
+    parser.add_argument("--rounds", type=cli.positive_int, default=5, help="times that each is measured (%(default)s)")
+    args = parser.parse_args()
+    count = len(find_pictures(args.images))
+    ways = {"decode and reduce": decode_and_reduce_all, "create": create}
+    taken = [[seconds(way, args.images) for way in ways.values()] for _ in range(args.rounds + 1)]
+    taken = np.array(taken[1:])  # the first round warms the page cache
+    for name, column in zip(ways, taken.T, strict=True):
+        print(f"{name:18} {count / np.median(column):5.1f} pictures/s ({np.median(column):.1f} s)")
+    ratios = taken[:, 0] / taken[:, 1]
+    print(f"ratio: {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
+    peaks = [resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"memory at most: {peaks[0]:,.0f} MB, and {peaks[1]:,.0f} MB in each of the other processes")
+
+
+if __name__ == "__main__":
+    main()
