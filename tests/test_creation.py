@@ -132,6 +132,20 @@ def test_records_are_not_overwritten(root):
     assert contents(root / "records") == before
 
 
+def test_records_can_be_made_in_and_read_from_another_file_system(root):
+    source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)
+    counts = creation.create("ram://bucket/records", source, CONFIG, 1)
+    assert counts == create(root)
+    for split in ("train", "test"):
+        shards = tfrecords.find_shards("ram://bucket/records", split, 4)
+        assert shards[0].startswith("ram://bucket/records/")
+        local = tfrecords.find_shards(str(root / "records"), split, 4)
+        assert [tf.io.gfile.GFile(shard, "rb").read() for shard in shards] == [
+            tf.io.gfile.GFile(shard, "rb").read() for shard in local
+        ]
+    assert [complaint for _, complaint in tfrecords.verify("ram://bucket/records") if complaint] == []
+
+
 def interrupt(root):
     """Make records, but for the last shards."""
     source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)

@@ -116,6 +116,13 @@ def test_the_seed_settles_the_stream(shards):
     assert (first_batches(1) != first_batches(2)).any()
 
 
+def test_without_a_seed_the_stream_differs_each_time(shards):
+    first, second = (first_crops(shards, 3, seed=None) for _ in range(2))
+    assert first.shape == second.shape and (first != second).any()
+    assert not LOAD(shards, 4, seed=None).options().deterministic
+    assert LOAD(shards, 4, seed=0).options().deterministic
+
+
 def first_crops(shards, count, batch_size=4, **options):
     """The LR of the first batches, [count * batch_size, 8, 8, 3]."""
     dataset = LOAD(shards, batch_size, **options)

@@ -4,11 +4,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import enlarged, picture, save
 from PIL import Image
 
-from pyimagesearch import sources
+import create_tfrecords
+from pyimagesearch import sources, tfrecords
 from pyimagesearch.errors import UserError
 
 
@@ -101,6 +103,18 @@ def test_div2k_comes_whole_from_the_genuine_builder(div2k):
 
     assert pictures(train) == expected("0001", "0002", "0003")
     assert pictures(test) == expected("0801")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_command_makes_records_of_div2k(div2k, tmp_path, processes):
+    records = tmp_path / "records"
+    flags = ["--manual-dir", str(div2k.folder), "--records", str(records), "--preset", "demo"]
+    assert create_tfrecords.main([*flags, "--processes", processes]) == 0
+    shards = tfrecords.find_shards(str(records), "test", 4)
+    ((lr, hr),) = tf.data.TFRecordDataset(shards).map(tfrecords.parse).as_numpy_iterator()
+    np.testing.assert_array_equal(lr, div2k.lr["0801"])
+    np.testing.assert_array_equal(hr, div2k.hr["0801"])
+    assert len(tfrecords.locate_records(tfrecords.find_shards(str(records), "train", 4)).offsets) == 3
 
 
 def test_div2k_is_prepared_only_once(div2k):
