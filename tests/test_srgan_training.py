@@ -226,9 +226,9 @@ def test_steps_compile_under_xla_with_static_shapes(make_stage):
 
 
 def test_the_content_loss_falls_on_real_photographs(shared_data):
-    from pyimagesearch import sources
+    from pyimagesearch import photographs, sources
 
-    (pair,) = sources.cut([next(iter(sources.folder(str(shared_data / "photos2k"), 0.1, 4, 96, 42).test))], 4000)
+    (pair,) = sources.cut([next(iter(photographs.folder(str(shared_data / "photos2k"), 0.1, 4, 96, 42).test))], 4000)
     crops = [pair.hr[top : top + 64, left : left + 64] for top in (0, 400) for left in (0, 800)]
     hr = tf.constant(np.stack(crops))
     lr = tf.constant(np.stack([sources.shrink(crop, 4) for crop in crops]))
