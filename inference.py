@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Compare both generators with bicubic interpolation and the originals, on held-out photographs.
+"""Make pictures and films four times as large, or compare both generators on held-out photographs.
 
 Examples:
-    python inference.py --device gpu
+    python inference.py --device gpu                                  # the comparison grid
+    python inference.py --device gpu --input photo.jpg                # becomes outputs/enlarged/photo.png
+    python inference.py --device gpu --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
+    python inference.py --device gpu --input film.mp4
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,15 +20,63 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 # isort: split
 import numpy as np
 
-from pyimagesearch import devices, metrics, tfrecords, upscaling, utils
+from pyimagesearch import devices, enlarging, generators, metrics, runtimes, tfrecords, upscaling, utils
+from pyimagesearch.config import Paths
 from pyimagesearch.data_preprocess import load_test_pairs
+from pyimagesearch.pictures import FORMATS
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
-    return parser.parse_args(argv)
+    add = parser.add_argument
+    add("--input", nargs="+", metavar="PATH", help="pictures and films to make larger: files, folders, patterns")
+    add = parser.add_argument_group("with --input").add_argument
+    add("--model", metavar="PATH", help="the generator (the SRGAN of --outputs)")
+    add("--output", metavar="DIR", help="where the results go (enlarged, in --outputs)")
+    add("--format", choices=FORMATS, default="png", help="of the results (%(default)s)")
+    add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
+    add("--overwrite", action="store_true", help="make results again that are there")
+    add("--compare", action="store_true", help="write a picture of before and after beside each result")
+    add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
+    add("--tile", type=cli.positive_int, metavar="N", help="pixels to compute at once, of each side (as memory allows)")
+    add(
+        "--runtime",
+        choices=runtimes.RUNTIMES,
+        default="auto",
+        help="what computes; auto: OpenVINO on CPUs that have it",
+    )
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
+    args = parser.parse_args(argv)
+    if not args.input:
+        for name in ("model", "output", "outscale", "overwrite", "compare", "html", "tile"):
+            if getattr(args, name):
+                parser.error(f"--{name} goes with --input")
+    return args
+
+
+def enlarge(args: argparse.Namespace, paths: Paths) -> int:
+    """Make the inputs larger; return 1 if some could not be, otherwise 0."""
+    output = args.output or os.path.join(paths.outputs, "enlarged")
+    jobs = enlarging.plan(args.input, output, args.format)
+    upscale = upscaling.Upscaler(
+        generators.load_generator(args.model or paths.generator),
+        runtimes.choose_runtime(args.runtime),
+        devices.choose_precision(args.precision),
+        args.tile,
+    )
+    os.makedirs(output, exist_ok=True)
+    missing = [job for job in jobs if args.overwrite or not os.path.exists(job.target)]
+    failures = list(enlarging.run(missing, upscale, args.format, args.outscale, args.compare))
+    for failure in failures:
+        print(f"inference.py: {failure.source}: {failure.reason}", file=sys.stderr)
+    logging.info("%d results written: %s", len(missing) - len(failures), output)
+    if len(missing) < len(jobs):
+        logging.info("%d were there already; --overwrite makes them again", len(jobs) - len(missing))
+    if args.html:
+        enlarging.write_page(jobs, os.path.join(output, "index.html"))
+    return 1 if failures else 0
 
 
 def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
@@ -35,25 +87,20 @@ def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str
     return captions, f"PSNR {np.mean(psnrs):.2f} dB, SSIM {np.mean(ssims):.4f}"
 
 
-@cli.command
-def main(argv: Sequence[str] | None = None) -> int:
+def compare(args: argparse.Namespace, paths: Paths) -> int:
     """Write the comparison grid and the zoomed pictures, and print PSNR and SSIM."""
-    args = parse_args(argv)
-    paths = cli.find_paths(args)
-    strategy = devices.get_strategy(args.device, args.tpu)
-    with strategy.scope():
-        models = {
-            "SRGAN Pretrained": upscaling.load_generator(paths.pretrained_generator),
-            "SRGAN": upscaling.load_generator(paths.generator),
-        }
-        scale = upscaling.scaling_factor(models["SRGAN"])
-        config = cli.choose_config(args.preset, scaling_factor=scale)
-        shards = tfrecords.find_shards(paths.records, "test", scale)
-        lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
-        results = {"Bicubic": upscaling.bicubic(lr, scale)}
-        results |= {
-            title: upscaling.super_resolve(upscaling.compiled(generator), lr) for title, generator in models.items()
-        }
+    models = {
+        "SRGAN Pretrained": generators.load_generator(paths.pretrained_generator),
+        "SRGAN": generators.load_generator(paths.generator),
+    }
+    scale = generators.scaling_factor(models["SRGAN"])
+    config = cli.choose_config(args.preset, scaling_factor=scale)
+    shards = tfrecords.find_shards(paths.records, "test", scale)
+    lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
+    results = {"Bicubic": upscaling.bicubic(lr, scale)}
+    for title, generator in models.items():
+        upscale = upscaling.Upscaler(generator)
+        results[title] = np.stack([upscale(image) for image in lr])
 
     captions = {}
     for title, sr in results.items():
@@ -66,6 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         utils.save_figure(utils.zoom_into_images(results[title][0], title), paths.image(f"{title}.png"))
     logging.info("pictures written: %s", paths.image(""))
     return 0
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the inputs larger, or without any compare the generators."""
+    args = parse_args(argv)
+    paths = cli.find_paths(args)
+    with devices.get_strategy(args.device, args.tpu).scope():
+        return enlarge(args, paths) if args.input else compare(args, paths)
 
 
 if __name__ == "__main__":

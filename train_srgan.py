@@ -22,7 +22,7 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, recipe, run_config, tfrecords, training_layers, training_loop, upscaling
+from pyimagesearch import devices, generators, recipe, run_config, tfrecords, training_layers, training_loop
 from pyimagesearch.config import Config
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.errors import UserError
@@ -122,7 +122,7 @@ def load_weights(generator: keras.Model, path: str) -> None:
         UserError: the saved one is of another kind.
     """
     try:
-        generator.set_weights(upscaling.load_generator(path).get_weights())
+        generator.set_weights(generators.load_generator(path).get_weights())
     except ValueError as error:
         raise UserError(
             f"--init-generator {path}: another network than the one to train; give the --preset that made it"

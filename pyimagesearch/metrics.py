@@ -7,9 +7,14 @@ import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 
+def to_integers(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round a picture of any shape and dtype, and clip it to what the integers of a dtype can tell."""
+    return np.clip(np.round(image), 0, np.iinfo(dtype).max).astype(dtype)
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Clip a picture in 0..255 of any shape and dtype and round it to uint8."""
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+    return to_integers(image, np.uint8)
 
 
 def luma(image: np.ndarray) -> np.ndarray:

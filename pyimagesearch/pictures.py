@@ -1,16 +1,19 @@
-"""Pictures as they are: any file that people have, read into RGB."""
+"""Pictures as they are: any file that people have, read into RGB or with all that it carries, and written."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 PICTURE_ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What the names of pictures end with, in a folder."""
@@ -22,12 +25,39 @@ Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS takes its place
 
 _SRGB = ImageCms.createProfile("sRGB")
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange height and width
+# Tags of EXIF that tell about the picture, not about how it is stored.
+_DESCRIPTIVE = {
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software),
+    *(ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.Rating),
+    *(ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
+    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
+}
+_XMP_TAG = 700  # of TIFF
 # What Pillow raises for files that are not what they seem.
 _DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 
 
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+"""The formats that `write_picture` writes, and what their names end with."""
+
+
 class PictureError(Exception):
     """A file gives no picture; the text is the reason, in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture and what it carries.
+
+    `pixels` are uint8 or uint16 [H, W, C]: C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4 for RGB with
+    transparency. `icc` is the colour profile that they are in, None for sRGB or unknown; `exif`, without an
+    orientation, and `xmp` are metadata.
+    """
+
+    pixels: np.ndarray
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
 
 
 def read_size(file: str | BinaryIO) -> tuple[int, int]:
@@ -38,8 +68,7 @@ def read_size(file: str | BinaryIO) -> tuple[int, int]:
     """
     with _opened(file) as image:
         exif = Image.Image.getexif(image)  # that of PNG would decode the picture to look behind it
-        turned = exif.get(ExifTags.Base.Orientation) in _TURNED
-        return image.size if turned else image.size[::-1]
+        return image.size if _orientation(exif) in _TURNED else image.size[::-1]
 
 
 def read_rgb(file: str | BinaryIO) -> np.ndarray:
@@ -60,9 +89,128 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
     """
     with _opened(file) as image:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        profile = image.info.get("icc_profile")
-        return np.asarray(_over_white(_in_srgb(_in_8_bits(image), profile)))
+        rgb = _over_white(_in_srgb(_in_8_bits(image), image.info.get("icc_profile")))
+        return _upright(np.asarray(rgb), _orientation(image.getexif()))
+
+
+def read_picture(path: str) -> Picture:
+    """Read a picture with all that it carries.
+
+    Animations give their first frame. The picture is turned as EXIF says. Grey, transparency and 16 bits a channel
+    stay; palettes become RGB; CMYK and other colours become sRGB, as for `read_rgb`.
+
+    Raises:
+        PictureError: as for `read_rgb`.
+    """
+    with _opened(path) as image:
+        deep = image.mode != "I;16" and any(";16" in str(tile[3]) for tile in image.tile)
+        exif = image.getexif()
+        orientation, described = _orientation(exif), _descriptive(exif)  # of TIFF, before the file is closed by loading
+        image.load()
+        profile, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+        if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
+            image, profile = _in_srgb(_in_8_bits(image), profile), None
+        pixels = _upright(_read_deep(path) if deep else _channels(image), orientation)
+        return Picture(np.ascontiguousarray(pixels), profile, described, xmp)
+
+
+def _channels(image: Image.Image) -> np.ndarray:
+    """Return the pixels [H, W, C] of a picture that is grey, of RGB or of a palette."""
+    transparent = image.has_transparency_data
+    if image.mode in ("P", "PA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if transparent else "RGB")
+    elif not image.mode.startswith("I;16"):
+        image = image.convert("LA" if transparent else "L")
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _read_deep(path: str) -> np.ndarray:
+    """Return the pixels of a picture with 16 bits in each of several channels, which Pillow reads 8 of."""
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise PictureError("damaged, or not a picture")
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
+
+
+def _orientation(exif: Image.Exif) -> int:
+    return exif.get(ExifTags.Base.Orientation, 1)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels [H, W, C] as EXIF's orientation says."""
+    if orientation in _TURNED:
+        pixels = pixels.swapaxes(0, 1)
+    mirrored, flipped = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+    return pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1]
+
+
+def _descriptive(exif: Image.Exif) -> bytes | None:
+    """Remove from metadata what is of the file, and return the rest."""
+    for tag in set(exif) - _DESCRIPTIVE:
+        del exif[tag]
+    if not len(exif):
+        return None
+    for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
+        exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+    return exif.tobytes()
+
+
+def write_picture(path: str, picture: Picture, form: str) -> None:
+    """Write a picture with all that it carries.
+
+    JPEG and WebP have 8 bits a channel, and in JPEG what is transparent is laid over white. TIFF with 16 bits in
+    several channels has the colour profile, but no other metadata.
+
+    Args:
+        path: where to.
+        picture: the picture.
+        form: one of `FORMATS`.
+    """
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16 and form in ("png", "tiff") and pixels.shape[-1] > 1:
+        _write_deep(path, picture, form)
+        return
+    if pixels.dtype == np.uint16 and form in ("jpeg", "webp"):
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if form == "jpeg" and image.has_transparency_data:
+        image = _over_white(image.convert("RGBA"))
+    image.save(path, form, **_carried(picture, form), **({"quality": 95} if form in ("jpeg", "webp") else {}))
+
+
+def _carried(picture: Picture, form: str) -> dict[str, Any]:
+    carried = {"icc_profile": picture.icc, "exif": picture.exif}
+    if picture.xmp and form in ("jpeg", "webp"):
+        carried["xmp"] = picture.xmp
+    elif picture.xmp and form == "png":
+        carried["pnginfo"] = PngImagePlugin.PngInfo()
+        carried["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode(errors="replace"))
+    elif picture.xmp:
+        exif = Image.Exif()
+        exif.load(picture.exif)
+        exif[_XMP_TAG] = picture.xmp
+        carried["exif"] = exif.tobytes()
+    return {name: value for name, value in carried.items() if value}
+
+
+def _write_deep(path: str, picture: Picture, form: str) -> None:
+    pixels = picture.pixels
+    if pixels.shape[-1] == 2:
+        pixels = pixels[..., [0, 0, 0, 1]]
+    if form == "tiff":
+        extra = {"extrasamples": ["unassalpha"]} if pixels.shape[-1] == 4 else {}
+        tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=picture.icc, metadata=None, **extra)
+        return
+    carried = {
+        cv2.IMAGE_METADATA_EXIF: picture.exif and picture.exif.removeprefix(b"Exif\0\0"),
+        cv2.IMAGE_METADATA_XMP: picture.xmp,
+        cv2.IMAGE_METADATA_ICCP: picture.icc,
+    }
+    carried = {kind: np.frombuffer(data, np.uint8) for kind, data in carried.items() if data}
+    bgr = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]])
+    _, encoded = cv2.imencodeWithMetadata(".png", bgr, list(carried), list(carried.values()))
+    encoded.tofile(path)
 
 
 @contextlib.contextmanager

@@ -1,61 +1,187 @@
-"""Pictures, made larger by a generator or by interpolation."""
+"""Whole pictures, made larger by a generator, in tiles that leave no seams, or by interpolation."""
 
-from collections.abc import Callable
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
+from pyimagesearch import devices
 from pyimagesearch.errors import UserError
-from pyimagesearch.metrics import to_uint8
+from pyimagesearch.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
+from pyimagesearch.metrics import to_integers, to_uint8
+from pyimagesearch.pictures import Picture
+from pyimagesearch.runtimes import compile_network
+
+TILE = 512
+"""The side of the largest window, in LR pixels, that goes through the generator's trunk at once."""
+
+HEAD_TILE = 192
+"""The side of the largest window, in LR pixels, that goes through its head at once."""
+
+OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
+"""What is raised where a picture needs more memory than there is."""
 
 
-def load_generator(path: str) -> keras.Model:
-    """Load a generator from a `.keras` file or `gs://` address, refusing files that want to run code.
+class Piece(NamedTuple):
+    """A part of a length: what is computed, and the part of it that counts, both from the start of the length."""
 
-    Raises:
-        UserError: there is no such file, or it holds something other than a generator.
+    outer: slice
+    inner: slice
+
+
+def pieces(length: int, longest: int, reach: int) -> list[Piece]:
+    """Divide a length so that what counts of each piece depends on nothing outside that piece.
+
+    Args:
+        length: of what is divided.
+        longest: how long a piece may be, more than twice `reach`.
+        reach: how far beyond its place a result depends on the input.
+
+    Returns:
+        Pieces of one size whose inner parts make up the length.
     """
-    if not tf.io.gfile.exists(path):
-        raise UserError(f"{path}: no such model; make it with train_srgan.py")
-    try:
-        generator = keras.models.load_model(path, compile=False)
-        scaling_factor(generator)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise UserError(f"{path}: not a generator; make one with train_srgan.py") from error
-    return generator
+    count = max(1, -(-(length - 2 * reach) // (longest - 2 * reach)))
+    size = -(-(length + (count - 1) * 2 * reach) // count)
+    starts = [i * (length - size) // max(1, count - 1) for i in range(count)]
+    edges = [0, *(start + reach for start in starts[1:]), length]
+    return [
+        Piece(slice(start, start + size), slice(first, last))
+        for start, (first, last) in zip(starts, itertools.pairwise(edges), strict=True)
+    ]
 
 
-def scaling_factor(generator: keras.Model) -> int:
-    """Return how many times larger a generator makes pictures.
+class Upscaler:
+    """Makes pictures larger by a generator; each result is that of the whole picture, whatever the tiles are."""
 
-    Raises:
-        ValueError: it does not turn pictures into larger pictures.
+    def __init__(
+        self,
+        generator: keras.Model,
+        runtime: str = "tensorflow",
+        precision: str = "float32",
+        tile: int | None = None,
+    ) -> None:
+        """Prepare a generator.
+
+        Args:
+            generator: from `generators.load_generator`.
+            runtime: "tensorflow" or "openvino".
+            precision: "float32" or "bfloat16".
+            tile: the side of the largest window, in LR pixels, that is computed at once; by default `TILE`.
+
+        Raises:
+            UserError: tiles of that size are too small for what the generator sees, or it cannot be split.
+        """
+        self.scale = scaling_factor(generator)
+        in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts by itself
+        folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
+        trunk, head, self.trunk_reach, self.head_reach = split(folded)
+        if devices.is_cpu():
+            head = pack_last_convolution(head, self.scale)
+        self.trunk, self.head = (compile_network(network, runtime, precision) for network in (trunk, head))
+        self.reach = self.trunk_reach + self.head_reach
+        self.tile = tile or max(TILE, 3 * self.reach)
+        if self.tile <= 2 * self.reach:
+            raise UserError(f"--tile {tile}: too small, the generator sees {self.reach} pixels to each side; take more")
+
+    def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """Make a picture larger.
+
+        Args:
+            lr: RGB [h, w, 3], uint8 or uint16.
+            progress: is called with the number of LR pixels done since the last call.
+
+        Returns:
+            RGB [S*h, S*w, 3] of the same dtype.
+        """
+        while True:
+            try:
+                return self._upscale(lr, progress or (lambda pixels: None))
+            except OUT_OF_MEMORY:
+                if self.tile // 2 <= 2 * self.reach:
+                    raise
+                self.tile //= 2
+                logging.warning("out of memory: going on with tiles of %d pixels", self.tile)
+
+    def _upscale(self, lr: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+        height, width, _ = lr.shape
+        sr = np.empty((self.scale * height, self.scale * width, 3), lr.dtype)
+        windows = (pieces(length, self.tile, self.reach) for length in (height, width))
+        for rows, columns in itertools.product(*windows):
+            window = lr[rows.outer, columns.outer].astype(np.float32) * (255 / np.iinfo(lr.dtype).max)
+            self._enlarge(self.trunk(window[None])[0], rows, columns, sr)
+            progress((rows.inner.stop - rows.inner.start) * (columns.inner.stop - columns.inner.start))
+        return sr
+
+    def _enlarge(self, features: np.ndarray, rows: Piece, columns: Piece, sr: np.ndarray) -> None:
+        """Put what the head makes of a window's features [h, w, F] into its place in the result."""
+        windows = (within(piece, HEAD_TILE, self.head_reach) for piece in (rows, columns))
+        for top, left in itertools.product(*windows):
+            window = features[_seen_from(rows.outer, top.outer), _seen_from(columns.outer, left.outer)]
+            enlarged = self.head(window[None])[0]  # [S*h, S*w, 3]
+            inside = (_seen_from(piece.outer, piece.inner) for piece in (top, left))
+            sr[self._times(top.inner), self._times(left.inner)] = to_integers(
+                enlarged[tuple(map(self._times, inside))] * (np.iinfo(sr.dtype).max / 255), sr.dtype
+            )
+
+    def _times(self, part: slice) -> slice:
+        return slice(self.scale * part.start, self.scale * part.stop)
+
+
+def within(piece: Piece, longest: int, reach: int) -> Iterator[Piece]:
+    """Divide the inner part of a piece in turn, as `pieces` does, using what its outer part has beyond."""
+    start = max(piece.outer.start, piece.inner.start - reach)
+    stop = min(piece.outer.stop, piece.inner.stop + reach)
+    for outer, inner in pieces(stop - start, longest, reach):
+        first, last = max(inner.start + start, piece.inner.start), min(inner.stop + start, piece.inner.stop)
+        yield Piece(slice(outer.start + start, outer.stop + start), slice(first, last))
+
+
+def _seen_from(whole: slice, part: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def upscale_picture(
+    picture: Picture, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
+) -> Picture:
+    """Make a picture larger, with all that it carries: grey stays grey, and transparency becomes larger with it.
+
+    Args:
+        picture: from `pictures.read_picture`.
+        upscale: makes RGB larger.
+        outscale: how many times larger the result is; the generator's scale if None, otherwise its result is resampled.
+        progress: as for `Upscaler`.
     """
-    _, height, width, channels = keras.ops.shape(generator(tf.zeros((1, 8, 12, 3))))
-    scale = height // 8
-    if scale < 2 or (height, width, channels) != (8 * scale, 12 * scale, 3):
-        raise ValueError(f"{generator.name}: [1, 8, 12, 3] becomes [1, {height}, {width}, {channels}]")
-    return scale
+    channels = picture.pixels.shape[-1]
+    colours = picture.pixels[..., : 3 if channels > 2 else 1]
+    sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)
+    if channels < 3:
+        sr = to_integers(sr.mean(axis=-1, keepdims=True), sr.dtype)
+    if channels in (2, 4):
+        height, width, _ = sr.shape
+        alpha = cv2.resize(picture.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
+        sr = np.concatenate([sr, alpha[..., None]], axis=-1)
+    if outscale:
+        height, width = (max(1, round(outscale * length)) for length in picture.pixels.shape[:2])
+        sr = resample(sr, height, width)
+    return dataclasses.replace(picture, pixels=sr)
 
 
-def compiled(generator: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a generator as a function of LR float [B, h, w, 3], for `super_resolve`, under the current strategy.
+def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a picture, uint8 or uint16 [H, W, C], in another size, by antialiased bicubic interpolation."""
 
-    That must be the strategy under which the generator was loaded.
-    """
-    strategy = tf.distribute.get_strategy()
+    def one(channel: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(channel if channel.dtype == np.uint8 else channel.astype(np.float32))
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
-    @tf.function
-    def upscale(lr: tf.Tensor) -> tf.Tensor:
-        return strategy.experimental_local_results(strategy.run(generator, args=(lr,)))[0]
-
-    return upscale
-
-
-def super_resolve(upscale: Callable[[tf.Tensor], tf.Tensor], lr: np.ndarray) -> np.ndarray:
-    """Enlarge pictures, uint8 RGB [B, h, w, 3], by a `compiled` generator; uint8 RGB [B, S*h, S*w, 3]."""
-    return to_uint8(upscale(tf.cast(lr, tf.float32)).numpy())
+    channels = [one(np.ascontiguousarray(channel)) for channel in np.moveaxis(pixels, -1, 0)]
+    return to_integers(np.stack(channels, axis=-1), pixels.dtype)
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:

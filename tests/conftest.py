@@ -1,3 +1,4 @@
+import logging
 import pathlib
 
 from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
@@ -23,6 +24,13 @@ SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_by_commands():
+    yield
+    keras.config.set_dtype_policy("float32")
+    logging.basicConfig(handlers=[logging.NullHandler()], level=logging.WARNING, force=True)
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +86,20 @@ def save(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path
+
+
+def randomize(generator):
+    """Give a generator weights that leave nothing trivial, statistics of batch normalization among them."""
+    rng = np.random.default_rng(0)
+    convolutions = [layer for layer in generator.layers if isinstance(layer, keras.layers.Conv2D)]
+    for layer in generator.layers:
+        weights = layer.get_weights()
+        if layer in convolutions:
+            strength = 8 if layer is convolutions[-1] else 1.5
+            weights = [strength * weights[0], rng.normal(0, 0.1, weights[1].shape)]
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = weights
+            weights = [rng.uniform(0.5, 1.5, gamma.shape), *rng.normal(0, 0.1, (2, *beta.shape)), variance * 0.5]
+        elif isinstance(layer, keras.layers.PReLU):
+            weights = [rng.uniform(0, 0.5, weights[0].shape)]
+        layer.set_weights(weights)

@@ -3,10 +3,10 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from pyimagesearch import pictures
-from pyimagesearch.pictures import PictureError, read_rgb, read_size
+from pyimagesearch.pictures import FORMATS, Picture, PictureError, read_picture, read_rgb, read_size, write_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 GREY = RGB[..., 0]
@@ -185,3 +185,112 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 def test_large_pictures_below_that_are_read_without_a_warning(recwarn):
     assert read_size(saved(Image.new("1", (15_000, 12_000)))) == (12_000, 15_000)
     assert not recwarn.list and pictures.MAX_PIXELS == 250_000_000
+
+
+def metadata(**more):
+    """EXIF and a colour profile that is not the usual one, as `Image.save` takes them."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Nandu"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:02:03 04:05:06"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 9
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    for tag, value in more.items():
+        exif[ExifTags.Base[tag]] = value
+    return {"exif": exif.tobytes(), "icc_profile": profile() + bytes(4)}
+
+
+def read_saved(tmp_path, image, ending="png", **options):
+    path = tmp_path / f"picture.{ending}"
+    path.write_bytes(saved(image, ending, **options).getvalue())
+    return read_picture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4), ("I;16", 1)]
+)
+def test_what_a_picture_is_stays(tmp_path, mode, channels):
+    if mode == "I;16":
+        image = Image.fromarray(np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16))
+    else:
+        image = Image.fromarray(RGB).convert(mode)
+    pixels = read_saved(tmp_path, image).pixels
+    assert pixels.shape == (6, 9, channels) and pixels.dtype == (np.uint16 if mode == "I;16" else np.uint8)
+    expected = image.convert({"P": "RGB", "1": "L"}.get(mode, mode))
+    np.testing.assert_array_equal(pixels, np.asarray(expected).reshape(6, 9, channels))
+
+
+def test_a_transparent_colour_stays_transparent(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    pixels = read_saved(tmp_path, image, transparency=0).pixels
+    assert pixels[0, :, 3].tolist() == [0, 255] and pixels[0, 1].tolist() == [200, 100, 50, 255]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("deep", [False, True])
+def test_pictures_are_turned_whatever_they_are(tmp_path, orientation, deep):
+    before = RGB.astype(np.uint16) * 257 if deep else RGB
+    path = str(tmp_path / "turned.png")
+    write_picture(path, Picture(before, exif=metadata(Orientation=orientation)["exif"]), "png")
+    picture = read_picture(path)
+    np.testing.assert_array_equal(picture.pixels, UPRIGHT[orientation](before))
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    assert ExifTags.Base.Orientation not in exif and exif[ExifTags.Base.Artist] == "Nandu"
+
+
+def test_cmyk_becomes_srgb_without_its_profile(tmp_path):
+    cmyk = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    picture = read_saved(tmp_path, cmyk, "tif", icc_profile=profile())
+    assert picture.pixels[0, 0].tolist() == [255, 0, 0] and picture.icc is None
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_metadata_is_read_from_every_format(tmp_path, ending):
+    picture = read_saved(tmp_path, RGB, ending, **metadata())
+    assert picture.icc == profile() + bytes(4)
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    assert exif[ExifTags.Base.Artist] == "Nandu"
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    assert inner[ExifTags.Base.DateTimeOriginal] == "2020:02:03 04:05:06" and ExifTags.Base.ExifImageWidth not in inner
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_written_picture_carries_what_its_format_can(tmp_path, form, channels, dtype):
+    rng = np.random.default_rng(2)
+    pixels = np.repeat(rng.integers(0, np.iinfo(dtype).max, (4, 5, channels), dtype), 8, 0).repeat(8, 1)
+    before = Picture(pixels, profile(), metadata()["exif"], b"<x:xmpmeta/>")
+    path = str(tmp_path / ("picture" + FORMATS[form]))
+    write_picture(path, before, form)
+    after = read_picture(path)
+    deep = dtype == np.uint16 and form in ("png", "tiff")
+    assert after.pixels.dtype == (np.uint16 if deep else np.uint8)
+    assert after.icc == before.icc
+    if not (deep and form == "tiff" and channels > 1):
+        assert b"2020:02:03" in after.exif
+    if form in ("png", "tiff"):
+        expected = pixels[..., [0, 0, 0, 1]] if deep and channels == 2 else pixels
+        np.testing.assert_array_equal(after.pixels, expected)
+    elif channels % 2:
+        expected = pixels >> 8 if dtype == np.uint16 else pixels
+        assert np.abs(after.pixels.astype(int).mean((0, 1)) - expected.mean((0, 1))).max() < 5
+    if form == "jpeg":
+        assert after.pixels.shape[-1] == (1 if channels == 1 else 3)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_xmp_is_carried(tmp_path, form):
+    path = str(tmp_path / ("picture" + FORMATS[form]))
+    write_picture(path, Picture(RGB, xmp=b"<x:xmpmeta>Titel</x:xmpmeta>"), form)
+    assert read_picture(path).xmp.rstrip(b"\0") == b"<x:xmpmeta>Titel</x:xmpmeta>"
+
+
+def test_what_is_transparent_is_white_in_jpeg(tmp_path):
+    path = str(tmp_path / "picture.jpg")
+    write_picture(path, Picture(np.zeros((8, 8, 4), np.uint8)), "jpeg")
+    assert (read_picture(path).pixels > 250).all()

@@ -96,6 +96,40 @@ def test_the_pictures_can_be_opened_and_show_something(workplace):
     assert width > 1400 and height > 1700  # five columns, six rows
 
 
+@pytest.fixture
+def enlarging(workplace, tmp_path):
+    """A folder of pictures, and the flags that make them larger by the generator of the brief run."""
+    save(tmp_path / "photos" / "a.png", picture(20, 30))
+    save(tmp_path / "photos" / "sub" / "b.jpg", picture(30, 20, 1))
+    models = workplace[0] / "outputs" / "models"
+    flags = ["--device", "gpu", "--model", models / "generator.keras", "--output", tmp_path / "out", "--runtime"]
+    return tmp_path, [*flags, "tensorflow", "--input", tmp_path / "photos"]
+
+
+def test_pictures_become_larger_and_bad_ones_are_told(enlarging):
+    place, flags = enlarging
+    (place / "photos" / "c.png").write_bytes(b"not a picture")
+    done = run("inference.py", *flags, "--compare", "--html")
+    said = f"inference.py: {place / 'photos' / 'c.png'}: damaged, or not a picture\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    assert f"[INFO] 2 results written: {place / 'out'}" in done.stdout
+    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
+    assert results == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
+    assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
+
+
+def test_results_are_kept_unless_told_otherwise(enlarging):
+    place, flags = enlarging
+    (place / "out").mkdir()
+    (place / "out" / "a.png").write_text("precious")
+    flags = list(map(str, flags))
+    assert inference.main([*flags, "--precision", "float32"]) == 0
+    assert (place / "out" / "a.png").read_text() == "precious"
+    assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
+    assert inference.main([*flags, "--overwrite", "--outscale", "2", "--tile", "64"]) == 0
+    assert Image.open(place / "out" / "a.png").size == (60, 40)
+
+
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
@@ -215,6 +249,24 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     all_at_once = ["--batch-size", 46, "--outputs", workplace[0] / "elsewhere"]
     said = refused(train_srgan, *flags, *BRIEF, "--records", "tfrecord", *all_at_once)
     assert f"{shard.name}: damaged" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--html"], "--html goes with --input"),
+        (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
+        (["--input", "photos", "--output", "photos"], "photos/a.png: an input and a result at once"),
+        (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
+        (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
+        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png"),
+        (["--input", "photos", "--format", "xcf"], "--format"),
+    ],
+)
+def test_inference_refuses(refused, workplace, tmp_path, flags, said):
+    save(tmp_path / "photos" / "a.png", picture(20, 30))
+    model = workplace[0] / "outputs" / "models" / "generator.keras"
+    assert said in refused(inference, "--device", "gpu", *(["--model", model] if "--input" in flags else []), *flags)
 
 
 def test_inference_refuses_missing_and_foreign_models(refused, flags, tmp_path):

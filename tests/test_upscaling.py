@@ -1,68 +1,146 @@
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import picture, randomize
 
 from pyimagesearch import upscaling
 from pyimagesearch.errors import UserError
+from pyimagesearch.metrics import to_uint8
+from pyimagesearch.pictures import Picture
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.upscaling import Upscaler, pieces, upscale_picture, within
 
 
-def test_a_saved_generator_is_loaded_with_its_scale(tmp_path):
-    path = str(tmp_path / "generator.keras")
-    SRGAN.generator(2, 4, 1).save(path)
-    generator = upscaling.load_generator(path)
-    assert upscaling.scaling_factor(generator) == 2
-    sr = upscaling.super_resolve(upscaling.compiled(generator), np.zeros((2, 5, 7, 3), np.uint8))
-    assert sr.shape == (2, 10, 14, 3) and sr.dtype == np.uint8
+def make_generator(blocks=1, scale=4, **options):
+    generator = SRGAN.generator(scale, 4, blocks, **options)
+    randomize(generator)
+    return generator
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 30, 31, 32, 47, 100, 1000, 4001])
+@pytest.mark.parametrize(("longest", "reach"), [(30, 0), (30, 7), (31, 14)])
+def test_pieces_make_up_a_length_and_have_what_they_depend_on(length, longest, reach):
+    parts = pieces(length, longest, reach)
+    assert [place for part in parts for place in range(length)[part.inner]] == list(range(length))
+    assert len({part.outer.stop - part.outer.start for part in parts}) == 1
+    for outer, inner in parts:
+        assert (
+            0 <= outer.start <= inner.start < inner.stop <= outer.stop <= length and outer.stop - outer.start <= longest
+        )
+        assert outer.start == 0 or inner.start - outer.start >= reach
+        assert outer.stop == length or outer.stop - inner.stop >= reach
+
+
+def test_pieces_of_a_piece_use_what_it_has_beyond():
+    for piece in pieces(500, 200, 40):
+        parts = list(within(piece, 50, 3))
+        assert [place for part in parts for place in range(500)[part.inner]] == list(range(500)[piece.inner])
+        for outer, inner in parts:
+            assert piece.outer.start <= outer.start and outer.stop <= piece.outer.stop
+            assert outer.start == 0 or inner.start - outer.start >= 3
+            assert outer.stop == 500 or outer.stop - inner.stop >= 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (17, 31), (32, 32), (33, 32), (40, 97)])
+@pytest.mark.parametrize(("blocks", "options"), [(1, {}), (3, {"batch_norm": False}), (0, {"scale": 2})])
+def test_tiles_leave_no_trace(monkeypatch, size, blocks, options):
+    monkeypatch.setattr(upscaling, "HEAD_TILE", 16)
+    generator = make_generator(blocks, **options)
+    lr = picture(*size)
+    whole = generator(lr[None].astype("float32")).numpy()[0]
+    deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # of 16 bits, to see more of a trace
+    np.testing.assert_allclose(deep / 257, whole.clip(0, 255), atol=0.02)
+    assert np.std(whole) > 5
+
+
+def test_tiles_of_8_bits_are_rounded():
+    generator, lr = make_generator(), picture(40, 50)
+    sr = Upscaler(generator, tile=32)(lr)
+    whole = generator(lr[None].astype("float32")).numpy()[0]
+    assert sr.dtype == np.uint8 and np.abs(sr - whole).max() < 0.52
+
+
+def test_progress_adds_up_to_the_pixels():
+    done = []
+    Upscaler(make_generator(), tile=32)(picture(50, 70), done.append)
+    assert sum(done) == 50 * 70 and len(done) > 4
+
+
+def test_a_tile_that_shows_nothing_is_refused():
+    with pytest.raises(UserError, match="--tile 20: too small, the generator sees 10 pixels to each side"):
+        Upscaler(make_generator(), tile=20)
+
+
+def test_without_memory_tiles_become_smaller(caplog):
+    generator = make_generator()
+    upscale = Upscaler(generator, tile=128)
+    trunk, windows = upscale.trunk, []
+
+    def small_trunk(window):
+        windows.append(window.shape[1])
+        if windows[-1] > 50:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        return trunk(window)
+
+    upscale.trunk = small_trunk
+    sr = upscale(picture(100, 40))
+    assert max(windows) == 100 and windows[-1] <= 50 and "tiles of 32 pixels" in caplog.text
+    np.testing.assert_allclose(sr, Upscaler(generator)(picture(100, 40)), atol=1)
+    assert upscale.tile == 32
+
+
+def test_if_no_tile_is_small_enough_that_is_told():
+    upscale = Upscaler(make_generator(), tile=64)
+
+    def trunk(window):
+        raise MemoryError
+
+    upscale.trunk = trunk
+    with pytest.raises(MemoryError):
+        upscale(picture(100, 40))
 
 
 def test_a_strategy_computes_each_picture_once(two_replicas):
-    lr = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    lr = picture(5, 7)
     with two_replicas.scope():
-        generator = SRGAN.generator(4, 4, 1)
-        mirrored = upscaling.super_resolve(upscaling.compiled(generator), lr)
-    assert mirrored.shape == (2, 20, 28, 3)
-    np.testing.assert_array_equal(mirrored, upscaling.to_uint8(generator(lr.astype("float32")).numpy()))
+        generator = make_generator()
+        sr = Upscaler(generator)(lr)
+    np.testing.assert_array_equal(sr, to_uint8(generator(lr[None].astype("float32")).numpy()[0]))
 
 
-def test_a_missing_model_is_named(tmp_path):
-    with pytest.raises(UserError, match="generator.keras: no such model; make it with train_srgan.py"):
-        upscaling.load_generator(str(tmp_path / "generator.keras"))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_grey_and_transparency_and_depth_stay(channels, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 9, channels), dtype)
+    before = Picture(pixels, icc=b"profile", exif=b"exif", xmp=b"xmp")
+    upscale = Upscaler(make_generator())
+    after = upscale_picture(before, upscale)
+    assert after.pixels.shape == (24, 36, channels) and after.pixels.dtype == dtype
+    assert (after.icc, after.exif, after.xmp) == (b"profile", b"exif", b"xmp")
+    if channels > 2:
+        np.testing.assert_array_equal(after.pixels[..., :3], upscale(pixels[..., :3]))
 
 
-def write_text(path):
-    path.write_text("not a model")
+def test_what_is_opaque_stays_opaque():
+    pixels = np.dstack([picture(6, 9), np.full((6, 9), 255, np.uint8)])
+    pixels[:, 5:, 3] = 0
+    alpha = upscale_picture(Picture(pixels), Upscaler(make_generator())).pixels[..., 3]
+    assert (alpha[:, :12] == 255).all() and (alpha[:, -8:] == 0).all()
 
 
-def write_truncated(path):
-    SRGAN.generator(4, 4, 1).save(path)
-    path.write_bytes(path.read_bytes()[:1000])
+@pytest.mark.parametrize(("outscale", "size"), [(2, (12, 18)), (1.5, (9, 14)), (6, (36, 54))])
+def test_results_can_be_of_another_size(outscale, size):
+    before, upscale = Picture(picture(6, 9)), Upscaler(make_generator())
+    after = upscale_picture(before, upscale, outscale)
+    assert after.pixels.shape == (*size, 3) and after.pixels.dtype == np.uint8
 
 
-def write_classifier(path):
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
-
-
-def write_discriminator(path):
-    SRGAN.discriminator(4, 0.2, 2).save(path)
-
-
-def write_same_size(path):
-    keras.Sequential([keras.Input((None, None, 3)), keras.layers.Rescaling(2)]).save(path)
-
-
-def write_code(path):
-    keras.Sequential([keras.Input((None, None, 3)), keras.layers.Lambda(lambda x: x)]).save(path)
-
-
-@pytest.mark.parametrize(
-    "write", [write_text, write_truncated, write_classifier, write_discriminator, write_same_size, write_code]
-)
-def test_a_foreign_model_is_named(tmp_path, write):
-    path = tmp_path / "foreign.keras"
-    write(path)
-    with pytest.raises(UserError, match="foreign.keras: not a generator"):
-        upscaling.load_generator(str(path))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resampling_is_antialiased(dtype):
+    stripes = np.zeros((64, 64, 1), dtype)
+    stripes[:, ::2] = np.iinfo(dtype).max
+    half = upscaling.resample(stripes, 32, 32)
+    assert half.dtype == dtype and np.ptp(half[4:-4, 4:-4].astype(int)) <= np.iinfo(dtype).max // 100
 
 
 def test_bicubic_keeps_a_plane_and_enlarges_by_the_scale():

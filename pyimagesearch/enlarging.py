@@ -1,0 +1,208 @@
+"""Files to be made larger: which become which, and all of them in turn, reading and writing while computing."""
+
+import collections
+import contextlib
+import glob
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from pyimagesearch import comparison
+from pyimagesearch.comparison import before_and_after, view
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import reason, written_whole
+from pyimagesearch.film import FILM_ENDINGS, count_frames, upscale_film
+from pyimagesearch.pictures import (
+    FORMATS,
+    PICTURE_ENDINGS,
+    Picture,
+    PictureError,
+    read_picture,
+    read_size,
+    write_picture,
+)
+from pyimagesearch.upscaling import OUT_OF_MEMORY, Upscaler, upscale_picture
+from pyimagesearch.utils import save_figure
+
+ENDINGS = PICTURE_ENDINGS + FILM_ENDINGS
+"""What the names of files end with that are taken from folders."""
+
+
+class Job(NamedTuple):
+    """A file to be made larger, and where the result goes."""
+
+    source: str
+    target: str
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it is a film, and not a picture."""
+        return self.source.lower().endswith(FILM_ENDINGS)
+
+
+class Failure(NamedTuple):
+    """A file that could not be made larger, and why, in one line."""
+
+    source: str
+    reason: str
+
+
+def plan(inputs: Sequence[str], output: str, form: str) -> list[Job]:
+    """Return the jobs that inputs ask for.
+
+    Args:
+        inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
+        output: the folder of the results; what is in it is no input.
+        form: one of `pictures.FORMATS`; films become `.mp4`.
+
+    Raises:
+        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another.
+    """
+    found = list(dict.fromkeys(pair for path in inputs for pair in _find(path, output)))
+    short = collections.Counter(_target_name(name, form) for _, name in found)
+    jobs = []
+    for source, name in found:
+        target = _target_name(name, form)
+        if short[target] > 1:  # of a.jpg and a.png
+            target = name + os.path.splitext(target)[1]
+        jobs.append(Job(source, os.path.join(output, target)))
+    _check(jobs)
+    return jobs
+
+
+def _check(jobs: Sequence[Job]) -> None:
+    sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
+    for job in jobs:
+        if os.path.realpath(job.target) in sources:
+            raise UserError(f"{job.target}: an input and a result at once; give another folder with --output")
+        if (other := targets.setdefault(job.target, job.source)) != job.source:
+            raise UserError(f"{job.source} and {other}: both would become {job.target}; give their folder as --input")
+
+
+def _find(path: str, output: str) -> list[tuple[str, str]]:
+    """Return the files that a path means, and for each its path below the folder of the results."""
+    if os.path.isdir(path):
+        return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
+    files = [path] if os.path.exists(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+    if not files:
+        raise UserError(f"--input {path}: no such file or folder")
+    return [(file, os.path.basename(file)) for file in files]
+
+
+def _below(folder: str, output: str) -> list[str]:
+    files = []
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not _is_same(os.path.join(place, name), output)]
+        files += [os.path.join(place, name) for name in names if name.lower().endswith(ENDINGS)]
+    if not files:
+        raise UserError(f"--input {folder}: nothing in it ends with {', '.join(ENDINGS)}")
+    return sorted(files)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _target_name(name: str, form: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return stem + (".mp4" if ending.lower() in FILM_ENDINGS else FORMATS[form])
+
+
+def run(
+    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None = None, compare: bool = False
+) -> Iterator[Failure]:
+    """Do jobs, the pictures first.
+
+    Args:
+        jobs: from `plan`.
+        upscale: makes pictures larger.
+        form: one of `pictures.FORMATS`.
+        outscale: how many times larger the results are, if not as the generator makes them.
+        compare: whether to write a picture of before and after beside each result.
+
+    Yields:
+        Those that cannot be read, computed or written; the rest goes on.
+    """
+    yield from _enlarge_pictures([job for job in jobs if not job.is_film], upscale, form, outscale, compare)
+    for job in jobs:
+        if job.is_film:
+            yield from _enlarge_film(job, upscale, outscale)
+
+
+def _enlarge_pictures(
+    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool
+) -> Iterator[Failure]:
+    """Read the next picture and write the last one while one is computed, and have no more than these in memory."""
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        tqdm(total=sum(map(_pixels, jobs)), unit=" pixels", unit_scale=True, disable=None) as progress,
+    ):
+        reading = collections.deque([reader.submit(read_picture, job.source) for job in jobs[:1]])
+        writing = None
+        for number, job in enumerate(jobs):
+            reading.extend(reader.submit(read_picture, job.source) for job in jobs[number + 1 : number + 2])
+            try:
+                before = reading.popleft().result()
+                after = upscale_picture(before, upscale, outscale, progress.update)
+            except PictureError as error:
+                yield Failure(job.source, str(error))
+            except OUT_OF_MEMORY:
+                yield Failure(job.source, "too large for the memory of this machine")
+            else:
+                yield from _finish(writing)
+                writing = job, writer.submit(_write, job, before, after, form, compare)
+        yield from _finish(writing)
+
+
+def _pixels(job: Job) -> int:
+    with contextlib.suppress(PictureError):
+        return math.prod(read_size(job.source))
+    return 0
+
+
+def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool) -> None:
+    with written_whole(job.target) as aside:
+        write_picture(aside, after, form)
+    if compare:
+        stem, _ = os.path.splitext(job.target)
+        save_figure(before_and_after(before, after), f"{stem} compared.png")
+
+
+def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
+    if writing:
+        job, future = writing
+        try:
+            future.result()
+        except (OSError, tf.errors.OpError) as error:
+            yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
+
+
+def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None) -> Iterator[Failure]:
+    def enlarge(frame: np.ndarray) -> np.ndarray:
+        return upscale_picture(Picture(frame), upscale, outscale).pixels
+
+    try:
+        with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
+            upscale_film(job.source, job.target, enlarge, progress.update)
+    except UserError as error:
+        yield Failure(job.source, str(error))
+    except OSError as error:
+        yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
+
+
+def write_page(jobs: Sequence[Job], path: str) -> None:
+    """Write the page of `comparison.write_page` for those pictures whose results are there."""
+    done = [job for job in jobs if not job.is_film and os.path.exists(job.target)]
+    folder = os.path.dirname(path)
+    names = [os.path.relpath(job.target, folder) for job in done]
+    views = [
+        view(name, read_picture(job.source), read_picture(job.target)) for name, job in zip(names, done, strict=True)
+    ]
+    comparison.write_page(path, views)

@@ -1,0 +1,143 @@
+"""A generator in the formats of other runtimes: SavedModel, ONNX and LiteRT."""
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import reason
+from pyimagesearch.generators import fold_batch_norm
+
+
+class Format(NamedTuple):
+    """What Keras calls a format, how its files or folders end, of which dtype its pictures are, what it needs."""
+
+    keras_name: str
+    ending: str
+    dtype: str
+    package: str | None = None
+
+
+FORMATS = {
+    "saved_model": Format("tf_saved_model", "_saved_model", "uint8"),
+    "onnx": Format("onnx", ".onnx", "float32", "tf2onnx"),
+    "litert": Format("litert", ".tflite", "float32"),
+}
+
+
+def require_package(format: str) -> None:
+    """Import what a format needs besides TensorFlow.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if package := FORMATS[format].package:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise UserError(f"--format {format}: needs {error.name}; pip install -r requirements-export.txt") from error
+
+
+def choose_output(model: str, format: str, output: str | None = None, overwrite: bool = False) -> str:
+    """Return where a model is exported to.
+
+    Args:
+        model: the path of the model.
+        format: a key of `FORMATS`.
+        output: where to; by default beside the model, with another ending.
+        overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
+
+    Raises:
+        UserError: something is there that must stay, or a result of that format cannot be there.
+    """
+    ending = FORMATS[format].ending
+    path = output or os.path.splitext(model)[0] + ending
+    if path.startswith("gs://"):
+        raise UserError(f"{path}: exports are written to this machine alone; give a path on it with --output")
+    if not _is_folder(format) and not path.endswith(ending):
+        raise UserError(f"--output {path}: --format {format} makes a file that ends in {ending}; name it so")
+    path = os.path.normpath(path)
+    if os.path.lexists(path):
+        _check_replaceable(path, format, overwrite)
+    return path
+
+
+def _is_folder(format: str) -> bool:
+    return not FORMATS[format].ending.startswith(".")
+
+
+def _check_replaceable(path: str, format: str, overwrite: bool) -> None:
+    if not overwrite:
+        raise UserError(f"{path}: exists already; give --overwrite or another --output")
+    is_export = tf.saved_model.contains_saved_model if _is_folder(format) else os.path.isfile
+    if not is_export(path):
+        raise UserError(f"{path}: not an export of --format {format}, so it is left alone; give another --output")
+
+
+def export(generator: keras.Model, format: str, output: str) -> None:
+    """Write a generator in another format. It appears when it is complete, in place of an earlier one.
+
+    Its input is called `lr`, RGB [B, H, W, 3] in 0..255, its output `sr`, RGB [B, S*H, S*W, 3] in 0..255, for any B, H
+    and W. Both are uint8 in a SavedModel, whose signature is "serving_default", and float32 in ONNX and LiteRT; for
+    8 bits, round and clip what those give. Batch normalization has gone into the convolutions.
+
+    Args:
+        generator: from `generators.load_generator`.
+        format: a key of `FORMATS`.
+        output: from `choose_output`.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    keras_name, _, dtype, _ = FORMATS[format]
+    network = _network(fold_batch_norm(generator), dtype)
+    lr = keras.InputSpec(dtype=dtype, shape=(None, None, None, 3), name="lr")
+    with _written_whole(output) as aside, _quiet():
+        network.export(aside, format=keras_name, verbose=False, input_signature=[lr])
+
+
+def _network(generator: keras.Model, dtype: str) -> keras.Model:
+    lr = keras.Input((None, None, 3), dtype=dtype, name="lr")
+    sr = generator(keras.ops.cast(lr, "float32"))  # [B, S*H, S*W, 3]
+    if dtype == "uint8":
+        sr = keras.ops.saturate_cast(keras.ops.round(sr), dtype)
+    return keras.Model(lr, {"sr": sr})  # a dict, whose key is the output's name in all formats
+
+
+@contextlib.contextmanager
+def _written_whole(path: str) -> Iterator[str]:
+    """Yield a path to write a file or folder to, which becomes `path` when the block ends well.
+
+    It has the same name and lies in a folder of its own beside `path`; what was at `path` goes with that folder.
+    """
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, f".unfinished-{name}")
+    shutil.rmtree(aside, ignore_errors=True)  # what a command that was killed has left
+    try:
+        os.makedirs(aside)
+    except OSError as error:
+        raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); give another --output") from error
+    try:
+        yield os.path.join(aside, name)
+        if os.path.isdir(path):
+            os.rename(path, os.path.join(aside, f"former-{name}"))
+        os.replace(os.path.join(aside, name), path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what converters tell of their work."""
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,62 @@
+"""What computes a network: TensorFlow, or on CPUs OpenVINO, which is faster there."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import devices
+from pyimagesearch.errors import UserError
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""From float32 [1, h, w, C] to float32 [1, h', w', C']."""
+
+RUNTIMES = ("auto", "tensorflow", "openvino")
+
+
+def choose_runtime(runtime: str) -> str:
+    """Return "tensorflow" or "openvino" for a `--runtime`; "auto" is OpenVINO where it is installed, on CPUs.
+
+    Raises:
+        UserError: OpenVINO is asked for, but not installed.
+    """
+    installed = importlib.util.find_spec("openvino") is not None
+    if runtime == "openvino" and not installed:
+        raise UserError("--runtime openvino: it is not installed; pip install -r requirements-openvino.txt")
+    if runtime != "auto":
+        return runtime
+    return "openvino" if installed and devices.is_cpu() else "tensorflow"
+
+
+def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:
+    """Return a network as a function of pictures or features of any size.
+
+    Args:
+        network: a model from [B, h, w, C].
+        runtime: "tensorflow", on the current strategy, or "openvino", on the CPU.
+        precision: "float32" or "bfloat16", for OpenVINO; TensorFlow's is that of the network's layers.
+    """
+    return _openvino(network, precision) if runtime == "openvino" else _tensorflow(network)
+
+
+def _tensorflow(network: keras.Model) -> Network:
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function(reduce_retracing=True)
+    def compute(x: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(network, args=(x,)))[0]
+
+    return lambda x: compute(tf.constant(x)).numpy()
+
+
+def _openvino(network: keras.Model, precision: str) -> Network:
+    import openvino
+
+    signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
+    model = openvino.convert_model(tf.function(lambda x: network(x, training=False), input_signature=signature))
+    hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+    compiled = openvino.Core().compile_model(model, "CPU", hint)
+    return lambda x: compiled(x)[0]

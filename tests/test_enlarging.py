@@ -1,0 +1,190 @@
+import os
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from conftest import picture, randomize, save
+from PIL import Image
+
+from pyimagesearch import enlarging
+from pyimagesearch.enlarging import Failure, Job, plan, run
+from pyimagesearch.errors import UserError
+from pyimagesearch.pictures import read_picture
+from pyimagesearch.srgan import SRGAN
+from pyimagesearch.upscaling import Upscaler
+
+
+@pytest.fixture(scope="module")
+def upscale():
+    generator = SRGAN.generator(4, 4, 1)
+    randomize(generator)
+    return Upscaler(generator)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to be in, with pictures."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
+        save(tmp_path / name, picture(9, 12, seed))
+    (tmp_path / "photos" / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def test_folders_are_mirrored_with_other_endings(place):
+    assert plan(["photos"], "out", "png") == [
+        Job("photos/a.png", "out/a.png"),
+        Job("photos/b.tif", "out/b.png"),
+        Job("photos/sub folder/写真.jpg", "out/sub folder/写真.png"),
+    ]
+
+
+def test_files_and_patterns_go_side_by_side(place):
+    jobs = plan(["photos/a.png", "photos/**/*.jpg", "photos/*.[pt]*"], "out", "webp")
+    assert [job.target for job in jobs] == ["out/a.webp", "out/写真.webp", "out/b.webp"] or len(jobs) == 4
+    assert len({job.source for job in jobs}) == len(jobs)
+
+
+def test_a_file_whose_name_is_like_a_pattern_is_that_file(place):
+    save(place / "photos" / "[1].png", picture(5, 5))
+    assert plan(["photos/[1].png"], "out", "png") == [Job("photos/[1].png", "out/[1].png")]
+
+
+def test_names_that_differ_in_their_ending_stay_apart(place):
+    save(place / "photos" / "a.jpg", picture(5, 5))
+    jobs = plan(["photos"], "out", "png")
+    assert {job.source: job.target for job in jobs if "/a." in job.source} == {
+        "photos/a.png": "out/a.png.png",
+        "photos/a.jpg": "out/a.jpg.png",
+    }
+
+
+def test_films_become_mp4():
+    assert [enlarging._target_name(name, "jpeg") for name in ("a.MOV", "b.png")] == ["a.mp4", "b.jpg"]
+    assert Job("a.MOV", "").is_film and not Job("a.png", "").is_film
+
+
+def test_results_of_before_are_no_inputs(place):
+    save(place / "photos" / "out" / "a.png", picture(5, 5))
+    assert all("out" not in job.source for job in plan(["photos"], "photos/out", "png"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "said"),
+    [
+        (["nowhere"], "out", "--input nowhere: no such file or folder"),
+        (["photos/*.gif"], "out", r"--input photos/\*.gif: no such file"),
+        (["empty"], "out", "--input empty: nothing in it ends with"),
+        (["photos"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
+    (place / "empty").mkdir()
+    save(place / "other" / "a.png", picture(5, 5))
+    with pytest.raises(UserError, match=said):
+        plan(inputs, output, "png")
+
+
+def test_pictures_are_enlarged_and_bad_ones_told(place, upscale):
+    (place / "photos" / "bad.png").write_bytes(b"")
+    data = (place / "photos" / "a.png").read_bytes()
+    (place / "photos" / "cut.png").write_bytes(data[: len(data) // 2])
+    failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
+    assert failures == [
+        Failure("photos/bad.png", "an empty file"),
+        Failure("photos/cut.png", "damaged, or not a picture"),
+    ]
+    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
+    assert results == {"a.png", "b.png", "sub folder/写真.png"}
+    np.testing.assert_array_equal(read_picture("out/a.png").pixels, upscale(picture(9, 12, 0)))
+
+
+def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
+    (place / "out").mkdir()
+    (place / "out" / "sub folder").write_text("a file in the place of a folder")
+    failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
+    assert [failure.source for failure in failures] == ["photos/sub folder/写真.jpg"]
+    assert "out/sub folder/写真.png cannot be written: " in failures[0].reason
+    assert (place / "out" / "a.png").exists() and (place / "out" / "b.png").exists()
+
+
+def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
+    def no_memory(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(enlarging, "upscale_picture", no_memory)
+    failures = list(run(plan(["photos/a.png"], "out", "png"), upscale, "png"))
+    assert failures == [Failure("photos/a.png", "too large for the memory of this machine")]
+
+
+def test_a_result_appears_only_when_complete(place, upscale, monkeypatch):
+    seen = []
+
+    def write_picture(path, picture, form):
+        seen.append((path, os.path.exists("out/a.png")))
+        Image.fromarray(picture.pixels).save(path)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(enlarging, "write_picture", write_picture)
+    (failure,) = run(plan(["photos/a.png"], "out", "png"), upscale, "png")
+    assert "disk full" in failure.reason
+    assert seen == [("out/.unfinished-a.png", False)] and list((place / "out").iterdir()) == []
+
+
+def test_while_one_is_computed_the_next_is_read_and_the_last_written(place, upscale, monkeypatch):
+    events, lock = [], threading.Lock()
+
+    def noted(name, function):
+        def call(*args):
+            with lock:
+                events.append((name, threading.get_ident()))
+            return function(*args)
+
+        return call
+
+    for name in ("read_picture", "upscale_picture", "_write"):
+        monkeypatch.setattr(enlarging, name, noted(name, getattr(enlarging, name)))
+    assert list(run(plan(["photos"], "out", "png"), upscale, "png")) == []
+    assert len({thread for _, thread in events}) == 3 and len(events) == 9
+    names = [name for name, _ in events]
+    for number in range(3):  # never more than one picture ahead
+        reads = [place for place, name in enumerate(names) if name == "read_picture"]
+        computed = [place for place, name in enumerate(names) if name == "upscale_picture"]
+        assert number < 2 or reads[number] > computed[number - 2]
+
+
+def test_a_comparison_stands_beside_each_result(place, upscale):
+    assert list(run(plan(["photos/a.png"], "out", "jpeg"), upscale, "jpeg", compare=True)) == []
+    assert {path.name for path in (place / "out").iterdir()} == {"a.jpg", "a compared.png"}
+    assert Image.open("out/a compared.png").width > 1000
+
+
+def test_the_page_has_all_results(place, upscale):
+    jobs = plan(["photos"], "out", "png")
+    assert list(run(jobs[:2], upscale, "png")) == []
+    enlarging.write_page(jobs, "out/index.html")
+    text = (place / "out" / "index.html").read_text(encoding="utf-8")
+    assert text.count("<figure>") == 2 and "<figcaption>a.png" in text and "写真" not in text
+
+
+def write_film(path, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
+    for value in range(frames):
+        writer.write(np.full((24, 32, 3), 20 * value, np.uint8))
+    writer.release()
+
+
+@pytest.mark.parametrize(("outscale", "size"), [(None, (96, 128)), (2, (48, 64))])
+def test_films_are_enlarged(place, upscale, outscale, size):
+    write_film(place / "film.avi", 3)
+    (place / "bad.mp4").write_bytes(b"no film")
+    jobs = plan(["film.avi", "bad.mp4"], "out", "png")
+    (failure,) = run(jobs, upscale, "png", outscale)
+    assert failure.source == "bad.mp4"
+    film = cv2.VideoCapture("out/film.mp4")
+    frames = []
+    while (frame := film.read())[0]:
+        frames.append(frame[1])
+    assert len(frames) == 3 and frames[0].shape[:2] == size
