@@ -19,10 +19,12 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
+from tqdm import tqdm
 
-from pyimagesearch import devices, enlarging, generators, metrics, runtimes, tfrecords, upscaling, utils
+from pyimagesearch import comparison, devices, enlarging, generators, metrics, runtimes, tfrecords, upscaling, utils
 from pyimagesearch.config import Paths
 from pyimagesearch.data_preprocess import load_test_pairs
+from pyimagesearch.files import printable
 from pyimagesearch.pictures import FORMATS
 
 
@@ -59,7 +61,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Make the inputs larger; return 1 if some could not be, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
-    jobs = enlarging.plan(args.input, output, args.format)
+    page = os.path.join(output, "index.html")
+    jobs = enlarging.plan(args.input, output, args.format, args.compare)
+    if args.html:
+        comparison.check_page(page)
     upscale = upscaling.Upscaler(
         generators.load_generator(args.model or paths.generator),
         runtimes.choose_runtime(args.runtime),
@@ -68,14 +73,15 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     )
     os.makedirs(output, exist_ok=True)
     missing = [job for job in jobs if args.overwrite or not os.path.exists(job.target)]
-    failures = list(enlarging.run(missing, upscale, args.format, args.outscale, args.compare))
-    for failure in failures:
-        print(f"inference.py: {failure.source}: {failure.reason}", file=sys.stderr)
-    logging.info("%d results written: %s", len(missing) - len(failures), output)
+    failures = 0
+    for failure in enlarging.run(missing, upscale, args.format, args.outscale, args.compare):
+        tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
+        failures += 1
+    logging.info("%d results written: %s", len(missing) - failures, output)
     if len(missing) < len(jobs):
         logging.info("%d were there already; --overwrite makes them again", len(jobs) - len(missing))
     if args.html:
-        enlarging.write_page(jobs, os.path.join(output, "index.html"))
+        enlarging.write_page(jobs, page)
     return 1 if failures else 0
 
 

@@ -3,7 +3,8 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -12,8 +13,8 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset
 from PIL import Image
 
+from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
-from pyimagesearch.metrics import to_integers
 from pyimagesearch.pictures import Picture
 
 WHOLE_SIZE = 1000
@@ -37,11 +38,10 @@ class View(NamedTuple):
 def view(name: str, before: Picture, after: Picture) -> View:
     """Return the middle of a result, pixel by pixel, and the same part of the picture enlarged by interpolation."""
     height, width, _ = after.pixels.shape
-    middle = tuple(
-        slice(max(0, side - VIEW_SIZE) // 2, max(0, side - VIEW_SIZE) // 2 + VIEW_SIZE) for side in (height, width)
-    )
-    enlarged = _enlarged(_rgb(before.pixels), height, width)
-    return View(name, _as_url(enlarged[middle], before.icc), _as_url(_rgb(after.pixels)[middle], after.icc))
+    top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
+    part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
+    enlarged = _enlarged_part(before.pixels, after.pixels.shape, top, left, *part.shape[:2])
+    return View(name, _as_url(enlarged, before.icc), _as_url(part, after.icc))
 
 
 def _as_url(image: np.ndarray, icc: bytes | None) -> str:
@@ -52,52 +52,63 @@ def _as_url(image: np.ndarray, icc: bytes | None) -> str:
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
     """Return a picture [H, W, C] as uint8 RGB, without transparency."""
-    pixels = to_integers(pixels / 257, np.uint8) if pixels.dtype == np.uint16 else pixels
+    pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     return pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
 
 
-def _enlarged(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.BICUBIC))
+def _enlarged_part(
+    before: np.ndarray, whole: tuple[int, ...], top: int, left: int, height: int, width: int
+) -> np.ndarray:
+    """Enlarge that part of a picture by interpolation which is at this place of it when it has the shape `whole`."""
+    down, across = before.shape[0] / whole[0], before.shape[1] / whole[1]
+    box = (left * across, top * down, (left + width) * across, (top + height) * down)
+    image = Image.fromarray(np.ascontiguousarray(_rgb(before)))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
 def before_and_after(before: Picture, after: Picture) -> Figure:
     """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
     height, width, _ = after.pixels.shape
-    images = {"Bicubic": _enlarged(_rgb(before.pixels), height, width), "SRGAN": _rgb(after.pixels)}
-    top, left, size = _most_detailed(images["SRGAN"])
+    top, left, size = _most_detailed(after.pixels)
+    insets = {
+        "Bicubic": _enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
+        "SRGAN": _rgb(after.pixels[top : top + size, left : left + size]),
+    }
     figure = Figure((14, 14 * height / width / 2 + 4.2), layout="constrained")
-    for column, (title, image) in enumerate(images.items()):
+    for column, (title, image) in enumerate(insets.items()):
         whole, inset = figure.add_subplot(2, 2, column + 1), figure.add_subplot(2, 2, column + 3)
-        whole.imshow(_shrunk(image), extent=(0, width, height, 0))
+        whole.imshow(_shrunk(before.pixels if column == 0 else after.pixels), extent=(0, width, height, 0))
         whole.set(title=title, xticks=[], yticks=[])
-        inset.imshow(image[top : top + size, left : left + size], extent=(left, left + size, top + size, top))
+        inset.imshow(image, extent=(left, left + size, top + size, top))
         inset.set(xticks=[], yticks=[])
         mark_inset(whole, inset, loc1=1, loc2=2, fc="none", ec="blue")
     return figure
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(image)
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(_rgb(pixels)))
     image.thumbnail((WHOLE_SIZE, WHOLE_SIZE))
     return np.asarray(image)
 
 
-def _most_detailed(image: np.ndarray) -> tuple[int, int, int]:
+def _most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
     """Return the top, the left and the side of the square of a picture that has the strongest edges."""
-    height, width, _ = image.shape
+    height, width, _ = pixels.shape
     size = min(height, width, max(64, max(height, width) // INSET_PARTS))
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    edges = cv2.boxFilter(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), -1, (size, size), anchor=(0, 0))
-    edges = edges[: height - size + 1, : width - size + 1]
+    grey = cv2.cvtColor(_shrunk(pixels), cv2.COLOR_RGB2GRAY)
+    shrunk = grey.shape[0] / height, grey.shape[1] / width
+    window = [max(1, int(size * factor)) for factor in shrunk]
+    edges = cv2.boxFilter(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), -1, window[::-1], anchor=(0, 0))
+    edges = edges[: grey.shape[0] - window[0] + 1, : grey.shape[1] - window[1] + 1]
     top, left = np.unravel_index(np.argmax(edges), edges.shape)
-    return int(top), int(left), size
+    return min(int(top / shrunk[0]), height - size), min(int(left / shrunk[1]), width - size), size
 
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>Before and after</title>
+<title>SRGAN: before and after</title>
 <style>
 body {{ font: 16px system-ui, sans-serif; margin: 2rem auto; max-width: {size}px; padding: 0 1rem;
   background: #fafafa; color: #222 }}
@@ -114,7 +125,7 @@ figcaption {{ margin: .5rem 0; overflow-wrap: anywhere }}
 <h1>Before and after</h1>
 <p>Left of the line: bicubic interpolation. Right of it: SRGAN. Move the line with the mouse, a finger or the arrow
 keys.</p>
-{figures}
+@@
 <script>
 for (const slider of document.querySelectorAll("input")) {{
   const move = () => slider.parentElement.style.setProperty("--place", slider.value + "%");
@@ -125,6 +136,8 @@ for (const slider of document.querySelectorAll("input")) {{
 </html>
 """
 
+_TITLE = "<title>SRGAN: before and after</title>"
+
 _FIGURE = """<figure>
 <figcaption>{name}</figcaption>
 <div class="pair" style="--place: 50%">
@@ -132,11 +145,28 @@ _FIGURE = """<figure>
 <div class="line"></div>
 <input type="range" min="0" max="100" step="0.1" value="50" aria-label="Where {name} is divided">
 </div>
-</figure>"""
+</figure>
+"""
 
 
-def write_page(path: str, views: Sequence[View]) -> None:
-    """Write a page that needs no other file, with a slider between before and after for each view."""
-    figures = [_FIGURE.format(name=html.escape(name), before=before, after=after) for name, before, after in views]
+def write_page(path: str, views: Iterable[View]) -> None:
+    """Write a page that needs no other file, with a slider between before and after for each view.
+
+    Raises:
+        UserError: there is a page that this has not written.
+    """
+    check_page(path)
+    head, foot = _PAGE.format(size=VIEW_SIZE).split("@@")
     with written_whole(path) as aside, open(aside, "w", encoding="utf-8") as file:
-        file.write(_PAGE.format(size=VIEW_SIZE, figures="\n".join(figures)))
+        file.write(head)
+        for name, before, after in views:
+            file.write(_FIGURE.format(name=html.escape(name), before=before, after=after))
+        file.write(foot)
+
+
+def check_page(path: str) -> None:
+    """Raise a UserError if there is a page that `write_page` has not written."""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if _TITLE not in file.read(1000):
+                raise UserError(f"{path}: is not a page of this program, so it stays; give another --output")

@@ -3,26 +3,29 @@
 import collections
 import contextlib
 import glob
+import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch import comparison
-from pyimagesearch.comparison import before_and_after, view
+from pyimagesearch.comparison import View, before_and_after, view
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import reason, written_whole
+from pyimagesearch.files import find_files, printable, reason, written_whole
 from pyimagesearch.film import FILM_ENDINGS, count_frames, upscale_film
 from pyimagesearch.pictures import (
     FORMATS,
     PICTURE_ENDINGS,
     Picture,
     PictureError,
+    check_size,
     read_picture,
     read_size,
     write_picture,
@@ -45,6 +48,11 @@ class Job(NamedTuple):
         """Whether it is a film, and not a picture."""
         return self.source.lower().endswith(FILM_ENDINGS)
 
+    @property
+    def comparison(self) -> str:
+        """Where the picture of before and after goes."""
+        return f"{os.path.splitext(self.target)[0]} compared.png"
+
 
 class Failure(NamedTuple):
     """A file that could not be made larger, and why, in one line."""
@@ -53,17 +61,20 @@ class Failure(NamedTuple):
     reason: str
 
 
-def plan(inputs: Sequence[str], output: str, form: str) -> list[Job]:
+def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -> list[Job]:
     """Return the jobs that inputs ask for.
 
     Args:
         inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
-        output: the folder of the results; what is in it is no input.
+        output: the folder of the results; what folders and patterns have in it is no input.
         form: one of `pictures.FORMATS`; films become `.mp4`.
+        compare: whether comparisons will be written, too.
 
     Raises:
         UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another.
     """
+    if "://" in output:
+        raise UserError(f"{output}: results are written to this machine only; give a folder on it with --output")
     found = list(dict.fromkeys(pair for path in inputs for pair in _find(path, output)))
     short = collections.Counter(_target_name(name, form) for _, name in found)
     jobs = []
@@ -71,42 +82,45 @@ def plan(inputs: Sequence[str], output: str, form: str) -> list[Job]:
         target = _target_name(name, form)
         if short[target] > 1:  # of a.jpg and a.png
             target = name + os.path.splitext(target)[1]
-        jobs.append(Job(source, os.path.join(output, target)))
-    _check(jobs)
+        jobs.append(Job(source, os.path.join(output, printable(target))))
+    _check(jobs, compare)
     return jobs
 
 
-def _check(jobs: Sequence[Job]) -> None:
+def _check(jobs: Sequence[Job], compare: bool) -> None:
     sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
     for job in jobs:
-        if os.path.realpath(job.target) in sources:
-            raise UserError(f"{job.target}: an input and a result at once; give another folder with --output")
-        if (other := targets.setdefault(job.target, job.source)) != job.source:
-            raise UserError(f"{job.source} and {other}: both would become {job.target}; give their folder as --input")
+        for target in (job.target, job.comparison) if compare else (job.target,):
+            if os.path.realpath(target) in sources:
+                raise UserError(f"{target}: an input and a result at once; give another folder with --output")
+            if (other := targets.setdefault(target, job.source)) != job.source:
+                raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as --input")
 
 
 def _find(path: str, output: str) -> list[tuple[str, str]]:
     """Return the files that a path means, and for each its path below the folder of the results."""
     if os.path.isdir(path):
         return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
-    files = [path] if os.path.exists(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+    files = [path]
+    if not os.path.exists(path):
+        matching = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+        files = [file for file in matching if not _lies_in(file, output)] or matching
     if not files:
         raise UserError(f"--input {path}: no such file or folder")
     return [(file, os.path.basename(file)) for file in files]
 
 
 def _below(folder: str, output: str) -> list[str]:
-    files = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not _is_same(os.path.join(place, name), output)]
-        files += [os.path.join(place, name) for name in names if name.lower().endswith(ENDINGS)]
+    if os.path.realpath(folder) == os.path.realpath(output):
+        raise UserError(f"--output {output}: an input and the results at once; give another folder")
+    files = [file for file in find_files(folder, ENDINGS) if not _lies_in(file, output)]
     if not files:
         raise UserError(f"--input {folder}: nothing in it ends with {', '.join(ENDINGS)}")
-    return sorted(files)
+    return files
 
 
-def _is_same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)
+def _lies_in(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def _target_name(name: str, form: str) -> str:
@@ -150,6 +164,7 @@ def _enlarge_pictures(
             reading.extend(reader.submit(read_picture, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
+                check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
                 after = upscale_picture(before, upscale, outscale, progress.update)
             except PictureError as error:
                 yield Failure(job.source, str(error))
@@ -168,11 +183,10 @@ def _pixels(job: Job) -> int:
 
 
 def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool) -> None:
+    if compare:  # first: what has a result is complete
+        save_figure(before_and_after(before, after), job.comparison)
     with written_whole(job.target) as aside:
         write_picture(aside, after, form)
-    if compare:
-        stem, _ = os.path.splitext(job.target)
-        save_figure(before_and_after(before, after), f"{stem} compared.png")
 
 
 def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
@@ -180,7 +194,7 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
         job, future = writing
         try:
             future.result()
-        except (OSError, tf.errors.OpError) as error:
+        except (PictureError, OSError, ValueError, tf.errors.OpError, cv2.error, *OUT_OF_MEMORY) as error:
             yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
 
 
@@ -192,17 +206,23 @@ def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None) -> Iterat
         with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
             upscale_film(job.source, job.target, enlarge, progress.update)
     except UserError as error:
-        yield Failure(job.source, str(error))
-    except OSError as error:
+        yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
+    except OUT_OF_MEMORY:
+        yield Failure(job.source, "too large for the memory of this machine")
+    except (OSError, tf.errors.OpError) as error:
         yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
 
 
 def write_page(jobs: Sequence[Job], path: str) -> None:
     """Write the page of `comparison.write_page` for those pictures whose results are there."""
     done = [job for job in jobs if not job.is_film and os.path.exists(job.target)]
-    folder = os.path.dirname(path)
-    names = [os.path.relpath(job.target, folder) for job in done]
-    views = [
-        view(name, read_picture(job.source), read_picture(job.target)) for name, job in zip(names, done, strict=True)
-    ]
-    comparison.write_page(path, views)
+    comparison.write_page(path, _views(done, os.path.dirname(path)))
+
+
+def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
+    for job in jobs:
+        try:
+            before, after = read_picture(job.source), read_picture(job.target, limited=False)
+            yield view(os.path.relpath(job.target, folder), before, after)
+        except PictureError as error:
+            logging.warning("%s or %s: %s; not on the page", job.source, job.target, error)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from pyimagesearch.errors import UserError
+
 
 @contextlib.contextmanager
 def unfinished(path: str) -> Iterator[str]:
@@ -34,3 +36,23 @@ def written_whole(path: str) -> Iterator[str]:
 def reason(error: Exception) -> str:
     """Return what went wrong with a file, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
+    """Return the paths of the files below a folder whose names end so, in any case, sorted.
+
+    Raises:
+        UserError: a folder there may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if os.path.isdir(error.filename):
+            raise UserError(f"{error.filename}: {error.strerror}; make it readable, or leave it out") from error
+
+    paths = [os.path.join(place, name) for place, _, names in os.walk(root, onerror=refuse) for name in names]
+    return sorted(path for path in paths if path.lower().endswith(endings))
+
+
+def printable(path: str) -> str:
+    """Return a path with its bytes that are no text, which old disks have, made visible."""
+    return os.fsencode(path).decode(errors="backslashreplace")

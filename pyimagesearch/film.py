@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import printable, written_whole
 
 FILM_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """What the names of films end with, in a folder."""
@@ -123,6 +123,8 @@ def _check_target(source: str, target: str) -> None:
 def _look_through(source: str) -> _Film:
     if not os.path.isfile(source):
         raise UserError(f"{source}: no such film")
+    if printable(source) != source:
+        raise UserError(f"{printable(source)}: OpenCV opens no film whose name is not text; rename it")
     status = os.stat(source)
     return _looked_through(source, status.st_size, status.st_mtime_ns)
 

@@ -9,7 +9,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 def to_integers(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round a picture of any shape and dtype, and clip it to what the integers of a dtype can tell."""
-    return np.clip(np.round(image), 0, np.iinfo(dtype).max).astype(dtype)
+    rounded = np.round(image)
+    return np.clip(rounded, 0, np.iinfo(dtype).max, out=rounded).astype(dtype)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
+from pyimagesearch.files import find_files, printable
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb, read_size
 from pyimagesearch.sources import Skipped, Source, make_pair
 from pyimagesearch.tfrecords import Pair
@@ -93,8 +94,7 @@ def find_pictures(root: str) -> list[str]:
     Raises:
         UserError: there is no such folder, or no photograph in it.
     """
-    paths = [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
-    pictures = sorted(os.path.relpath(path, root) for path in paths if path.lower().endswith(PICTURE_ENDINGS))
+    pictures = [os.path.relpath(path, root) for path in find_files(root, PICTURE_ENDINGS)]
     if not pictures:
         what = "no photographs in it" if os.path.isdir(root) else "no such folder"
         raise UserError(f"{root}: {what}; give a folder with {', '.join(PICTURE_ENDINGS)} files")
@@ -116,7 +116,7 @@ def _usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skipp
                 raise PictureError(f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed")
             sha256 = _sha256(path)
             if (double := known.setdefault(sha256, path)) != path:
-                raise PictureError(f"the same file as {_printable(double)}")
+                raise PictureError(f"the same file as {printable(double)}")
         except PictureError as error:
             skipped.append(_skipped(name, error))
         else:
@@ -132,9 +132,4 @@ def _sha256(path: str) -> str:
 
 
 def _skipped(name: str, error: PictureError) -> Skipped:
-    return Skipped(_printable(name), str(error))
-
-
-def _printable(path: str) -> str:
-    """Return a path with its bytes that are no text, which old disks have, made visible."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    return Skipped(printable(name), str(error))

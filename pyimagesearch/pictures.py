@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -32,13 +33,19 @@ _DESCRIPTIVE = {
     *(ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
     *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
 }
-_XMP_TAG = 700  # of TIFF
+_BITS_TAG, _PLANES_TAG, _XMP_TAG = 258, 284, 700  # of TIFF
+_JPEG_METADATA = 65_000  # bytes that JPEG has room for, of each kind
 # What Pillow raises for files that are not what they seem.
-_DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, AttributeError),
+    *(OverflowError, ZeroDivisionError, struct.error, zlib.error),
+)
 
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """The formats that `write_picture` writes, and what their names end with."""
+
+_LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
 
 
 class PictureError(Exception):
@@ -68,7 +75,8 @@ def read_size(file: str | BinaryIO) -> tuple[int, int]:
     """
     with _opened(file) as image:
         exif = Image.Image.getexif(image)  # that of PNG would decode the picture to look behind it
-        return image.size if _orientation(exif) in _TURNED else image.size[::-1]
+        turned = _orientation(exif) in _TURNED and image.format != "TIFF"  # of which Pillow tells the size when turned
+        return image.size if turned else image.size[::-1]
 
 
 def read_rgb(file: str | BinaryIO) -> np.ndarray:
@@ -93,25 +101,37 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
         return _upright(np.asarray(rgb), _orientation(image.getexif()))
 
 
-def read_picture(path: str) -> Picture:
+def read_picture(path: str, limited: bool = True) -> Picture:
     """Read a picture with all that it carries.
 
     Animations give their first frame. The picture is turned as EXIF says. Grey, transparency and 16 bits a channel
-    stay; palettes become RGB; CMYK and other colours become sRGB, as for `read_rgb`.
+    stay; palettes become RGB; CMYK and other colours become sRGB, as for `read_rgb`. Metadata that are damaged are left
+    out.
+
+    Args:
+        path: of the file.
+        limited: whether more than `MAX_PIXELS` are refused.
 
     Raises:
         PictureError: as for `read_rgb`.
     """
-    with _opened(path) as image:
-        deep = image.mode != "I;16" and any(";16" in str(tile[3]) for tile in image.tile)
-        exif = image.getexif()
-        orientation, described = _orientation(exif), _descriptive(exif)  # of TIFF, before the file is closed by loading
+    with _opened(path, limited) as image:
+        deep = image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(image)
+        orientation = _orientation(image.getexif())
+        # Before loading, which closes a TIFF file, or turns it unless the orientation has gone.
+        described = _descriptive(image.getexif())
         image.load()
-        profile, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+        form, profile, xmp = image.format, image.info.get("icc_profile"), image.info.get("xmp")
         if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
             image, profile = _in_srgb(_in_8_bits(image), profile), None
-        pixels = _upright(_read_deep(path) if deep else _channels(image), orientation)
-        return Picture(np.ascontiguousarray(pixels), profile, described, xmp)
+        pixels = _upright(_read_deep(path, form) if deep else _channels(image), orientation)
+        return Picture(np.ascontiguousarray(pixels), profile, described, xmp and _without_orientation(xmp))
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    if image.format == "TIFF":
+        return 16 in image.tag_v2.get(_BITS_TAG, ())
+    return any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _channels(image: Image.Image) -> np.ndarray:
@@ -121,12 +141,16 @@ def _channels(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA" if transparent else "RGB")
     elif not image.mode.startswith("I;16"):
         image = image.convert("LA" if transparent else "L")
+    elif image.mode != "I;16":
+        return np.asarray(image).astype(np.uint16)[..., None]  # of another byte order
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _read_deep(path: str) -> np.ndarray:
-    """Return the pixels of a picture with 16 bits in each of several channels, which Pillow reads 8 of."""
+def _read_deep(path: str, form: str) -> np.ndarray:
+    """Return the pixels, as they are stored, of a picture with 16 bits in each of several channels: Pillow reads 8."""
+    if form == "TIFF":
+        return tifffile.imread(path, key=0)
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise PictureError("damaged, or not a picture")
@@ -151,22 +175,33 @@ def _descriptive(exif: Image.Exif) -> bytes | None:
         del exif[tag]
     if not len(exif):
         return None
-    for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
-        exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
-    return exif.tobytes()
+    with contextlib.suppress(*_DAMAGE):
+        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
+            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+        return exif.tobytes()
+    return None
+
+
+def _without_orientation(xmp: bytes) -> bytes:
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
 
 
 def write_picture(path: str, picture: Picture, form: str) -> None:
     """Write a picture with all that it carries.
 
-    JPEG and WebP have 8 bits a channel, and in JPEG what is transparent is laid over white. TIFF with 16 bits in
-    several channels has the colour profile, but no other metadata.
+    JPEG and WebP have 8 bits a channel, and in JPEG what is transparent is laid over white, and metadata of more than
+    65,000 bytes are left out. TIFF with 16 bits in several channels has the colour profile, but no other metadata.
 
     Args:
         path: where to.
         picture: the picture.
         form: one of `FORMATS`.
+
+    Raises:
+        PictureError: it is too large for that format.
+        OSError: it cannot be written.
     """
+    check_size(picture.pixels.shape[:2], form)
     pixels = picture.pixels
     if pixels.dtype == np.uint16 and form in ("png", "tiff") and pixels.shape[-1] > 1:
         _write_deep(path, picture, form)
@@ -179,7 +214,16 @@ def write_picture(path: str, picture: Picture, form: str) -> None:
     image.save(path, form, **_carried(picture, form), **({"quality": 95} if form in ("jpeg", "webp") else {}))
 
 
+def check_size(size: tuple[int, int], form: str) -> None:
+    """Raise a PictureError if a picture of this height and width is too large for one of `FORMATS`."""
+    if max(size) > (longest := _LONGEST.get(form, max(size))):
+        raise PictureError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; give another --format")
+
+
 def _carried(picture: Picture, form: str) -> dict[str, Any]:
+    if form == "jpeg":
+        small = {name: data for name in ("exif", "xmp") if len(data := getattr(picture, name) or b"") < _JPEG_METADATA}
+        picture = Picture(picture.pixels, picture.icc, small.get("exif"), small.get("xmp"))
     carried = {"icc_profile": picture.icc, "exif": picture.exif}
     if picture.xmp and form in ("jpeg", "webp"):
         carried["xmp"] = picture.xmp
@@ -209,18 +253,22 @@ def _write_deep(path: str, picture: Picture, form: str) -> None:
     }
     carried = {kind: np.frombuffer(data, np.uint8) for kind, data in carried.items() if data}
     bgr = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]])
-    _, encoded = cv2.imencodeWithMetadata(".png", bgr, list(carried), list(carried.values()))
+    done, encoded = cv2.imencodeWithMetadata(".png", bgr, list(carried), list(carried.values()))
+    if not done:
+        raise OSError("OpenCV cannot encode it")
     encoded.tofile(path)
 
 
 @contextlib.contextmanager
-def _opened(file: str | BinaryIO) -> Iterator[Image.Image]:
+def _opened(file: str | BinaryIO, limited: bool = True) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if limited and image.width * image.height > MAX_PIXELS:
                 raise PictureError(
                     f"{image.width}x{image.height} pixels are more than the {MAX_PIXELS:,} that are read"
                 )
+            if image.format == "TIFF" and image.tag_v2.get(_PLANES_TAG) == 2 and _has_16_bits(image):
+                raise PictureError("16 bits in separate planes; save it with interleaved channels")
             yield image
     except PermissionError as error:
         raise PictureError("may not be read") from error

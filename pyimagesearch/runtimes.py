@@ -44,8 +44,10 @@ def compile_network(network: keras.Model, runtime: str, precision: str) -> Netwo
 
 def _tensorflow(network: keras.Model) -> Network:
     strategy = tf.distribute.get_strategy()
+    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)  # which compiles for each size, others do for all at once
+    any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), tf.float32)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=None if on_tpu else [any_size])
     def compute(x: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(network, args=(x,)))[0]
 
@@ -59,4 +61,13 @@ def _openvino(network: keras.Model, precision: str) -> Network:
     model = openvino.convert_model(tf.function(lambda x: network(x, training=False), input_signature=signature))
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     compiled = openvino.Core().compile_model(model, "CPU", hint)
-    return lambda x: compiled(x)[0]
+
+    def compute(x: np.ndarray) -> np.ndarray:
+        try:
+            return compiled(x, share_inputs=True, share_outputs=True)[0]  # valid until the next call
+        except RuntimeError as error:
+            if "Failed to allocate" in str(error):
+                raise MemoryError("OpenVINO cannot allocate what it needs") from error
+            raise
+
+    return compute

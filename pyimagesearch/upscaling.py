@@ -19,10 +19,10 @@ from pyimagesearch.metrics import to_integers, to_uint8
 from pyimagesearch.pictures import Picture
 from pyimagesearch.runtimes import compile_network
 
-TILE = 512
+TILE = 1024
 """The side of the largest window, in LR pixels, that goes through the generator's trunk at once."""
 
-HEAD_TILE = 192
+HEAD_TILE = 128
 """The side of the largest window, in LR pixels, that goes through its head at once."""
 
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
@@ -162,7 +162,7 @@ def upscale_picture(
     colours = picture.pixels[..., : 3 if channels > 2 else 1]
     sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)
     if channels < 3:
-        sr = to_integers(sr.mean(axis=-1, keepdims=True), sr.dtype)
+        sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)[..., None]
     if channels in (2, 4):
         height, width, _ = sr.shape
         alpha = cv2.resize(picture.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)

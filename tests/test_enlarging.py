@@ -1,4 +1,5 @@
 import os
+import shutil
 import threading
 
 import cv2
@@ -65,9 +66,26 @@ def test_films_become_mp4():
     assert Job("a.MOV", "").is_film and not Job("a.png", "").is_film
 
 
-def test_results_of_before_are_no_inputs(place):
-    save(place / "photos" / "out" / "a.png", picture(5, 5))
-    assert all("out" not in job.source for job in plan(["photos"], "photos/out", "png"))
+@pytest.mark.parametrize("path", ["photos", "**/*.png"])
+def test_results_of_before_are_no_inputs(place, path):
+    save(place / "photos" / "out" / "deep" / "a.png", picture(5, 5))
+    jobs = plan([path], "photos/out", "png")
+    assert jobs and all("out" not in job.source for job in jobs)
+
+
+def test_a_comparison_that_would_take_the_place_of_an_input_is_refused(place):
+    save(place / "photos" / "a compared.png", picture(5, 5))
+    assert len(plan(["photos"], "out", "png")) == 4
+    with pytest.raises(UserError, match="both would become out/a compared.png"):
+        plan(["photos"], "out", "png", compare=True)
+
+
+def test_names_that_are_no_text_become_text(place):
+    try:
+        shutil.copy("photos/a.png", os.fsencode(place) + b"/photos/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes text only")
+    assert r"out/caf\xe9.png" in {job.target for job in plan(["photos"], "out", "png")}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +94,9 @@ def test_results_of_before_are_no_inputs(place):
         (["nowhere"], "out", "--input nowhere: no such file or folder"),
         (["photos/*.gif"], "out", r"--input photos/\*.gif: no such file"),
         (["empty"], "out", "--input empty: nothing in it ends with"),
-        (["photos"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos"], "photos", "--output photos: an input and the results at once"),
+        (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
     ],
 )
@@ -99,6 +119,12 @@ def test_pictures_are_enlarged_and_bad_ones_told(place, upscale):
     results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
     assert results == {"a.png", "b.png", "sub folder/写真.png"}
     np.testing.assert_array_equal(read_picture("out/a.png").pixels, upscale(picture(9, 12, 0)))
+
+
+def test_what_is_too_large_for_the_format_is_told_before_it_is_computed(place, upscale):
+    save(place / "wide.png", picture(1, 4096))
+    (failure,) = run(plan(["wide.png"], "out", "webp"), upscale, "webp")
+    assert "becomes 16384x4 pixels, webp has 16383 at most" in failure.reason
 
 
 def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
@@ -167,6 +193,16 @@ def test_the_page_has_all_results(place, upscale):
     enlarging.write_page(jobs, "out/index.html")
     text = (place / "out" / "index.html").read_text(encoding="utf-8")
     assert text.count("<figure>") == 2 and "<figcaption>a.png" in text and "写真" not in text
+    (place / "photos" / "b.tif").write_bytes(b"damaged meanwhile")
+    enlarging.write_page(jobs, "out/index.html")
+    assert (place / "out" / "index.html").read_text(encoding="utf-8").count("<figure>") == 1
+
+
+def test_a_page_of_ones_own_is_not_overwritten(place):
+    (place / "index.html").write_text("<title>Before and after my holiday</title>")
+    with pytest.raises(UserError, match="index.html: is not a page of this program"):
+        enlarging.write_page([], "index.html")
+    assert "holiday" in (place / "index.html").read_text()
 
 
 def write_film(path, frames):
@@ -182,7 +218,7 @@ def test_films_are_enlarged(place, upscale, outscale, size):
     (place / "bad.mp4").write_bytes(b"no film")
     jobs = plan(["film.avi", "bad.mp4"], "out", "png")
     (failure,) = run(jobs, upscale, "png", outscale)
-    assert failure.source == "bad.mp4"
+    assert failure == Failure("bad.mp4", "not a film that OpenCV can read")
     film = cv2.VideoCapture("out/film.mp4")
     frames = []
     while (frame := film.read())[0]:

@@ -1,6 +1,9 @@
+import os
+
 import pytest
 
-from pyimagesearch.files import written_whole
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import find_files, printable, written_whole
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -22,3 +25,15 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (tmp_path / "secret").mkdir(mode=0)
+    with pytest.raises(UserError, match="secret: Permission denied"):
+        find_files(str(tmp_path), (".png",))
+
+
+def test_bytes_that_are_no_text_are_made_visible():
+    assert printable(os.fsdecode(b"caf\xe9 \xe5\x86\x99.png")) == r"caf\xe9 写.png"

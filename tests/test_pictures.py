@@ -3,6 +3,7 @@ import io
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 from pyimagesearch import pictures
@@ -86,10 +87,11 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_pictures_are_turned_as_exif_says(orientation):
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_pictures_are_turned_as_exif_says(orientation, ending):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = saved(RGB, exif=exif)
+    file = saved(RGB, ending, exif=exif)
     upright = UPRIGHT[orientation](RGB)
     assert read_size(file) == upright.shape[:2]
     np.testing.assert_array_equal(read_rgb(file), upright)
@@ -229,15 +231,84 @@ def test_a_transparent_colour_stays_transparent(tmp_path):
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("deep", [False, True])
-def test_pictures_are_turned_whatever_they_are(tmp_path, orientation, deep):
+@pytest.mark.parametrize("form", ["png", "tiff"])
+def test_pictures_are_turned_whatever_they_are(tmp_path, orientation, deep, form):
     before = RGB.astype(np.uint16) * 257 if deep else RGB
-    path = str(tmp_path / "turned.png")
-    write_picture(path, Picture(before, exif=metadata(Orientation=orientation)["exif"]), "png")
+    path = str(tmp_path / f"turned.{form}")
+    if deep and form == "tiff":
+        tifffile.imwrite(
+            path, before, photometric="rgb", extratags=[(ExifTags.Base.Orientation, 3, 1, orientation, True)]
+        )
+    else:
+        exif = metadata(Orientation=orientation)["exif"]
+        if form == "png":
+            write_picture(path, Picture(before, exif=exif), form)
+        else:
+            Image.fromarray(before).save(path, exif=exif)
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, UPRIGHT[orientation](before))
-    exif = Image.Exif()
-    exif.load(picture.exif)
-    assert ExifTags.Base.Orientation not in exif and exif[ExifTags.Base.Artist] == "Nandu"
+    assert read_size(path) == picture.pixels.shape[:2]
+    if not (deep and form == "tiff"):
+        exif = Image.Exif()
+        exif.load(picture.exif)
+        assert ExifTags.Base.Orientation not in exif and exif[ExifTags.Base.Artist] == "Nandu"
+
+
+def test_an_orientation_in_xmp_does_not_turn_a_picture_again(tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6" dc:title="kept"/></x:xmpmeta>'
+    picture = read_saved(tmp_path, RGB, "jpg", xmp=xmp, quality=95)
+    assert picture.xmp == xmp.replace(b'"6"', b'"1"')
+    write_picture(str(tmp_path / "again.png"), picture, "png")
+    assert read_picture(str(tmp_path / "again.png")).pixels.shape == picture.pixels.shape
+
+
+def test_grey_of_16_bits_of_another_byte_order_stays(tmp_path):
+    deep = np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16)
+    path = str(tmp_path / "grey.tif")
+    tifffile.imwrite(path, deep, byteorder=">", photometric="minisblack")
+    picture = read_picture(path)
+    assert picture.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(picture.pixels[..., 0], deep)
+    np.testing.assert_array_equal(read_rgb(path)[..., 1], deep >> 8)
+
+
+def test_16_bits_in_planes_are_refused(tmp_path):
+    path = str(tmp_path / "planes.tif")
+    deep = np.random.default_rng(1).integers(0, 2**16, (3, 6, 9), np.uint16)
+    tifffile.imwrite(path, deep, photometric="rgb", planarconfig="separate")
+    for read in (read_rgb, read_picture, read_size):
+        with pytest.raises(PictureError, match="16 bits in separate planes"):
+            read(path)
+
+
+def test_damaged_metadata_do_not_keep_a_picture_from_being_read(tmp_path):
+    data = saved(RGB, "jpg", exif=metadata()["exif"]).getvalue()
+    rng = np.random.default_rng(0)
+    path, start, left_out = tmp_path / "odd.jpg", data.index(b"Exif"), 0
+    for _ in range(300):
+        odd = bytearray(data)
+        for place in rng.integers(start + 6, start + 200, 3):
+            odd[place] = rng.integers(256)
+        path.write_bytes(odd)
+        try:
+            left_out += read_picture(str(path)).exif is None
+        except PictureError:
+            left_out += 1
+    assert 0 < left_out < 300
+
+
+@pytest.mark.parametrize(("form", "size"), [("webp", (1, 16_384)), ("jpeg", (65_501, 1))])
+def test_what_is_too_large_for_a_format_is_refused(tmp_path, form, size):
+    with pytest.raises(PictureError, match=f"becomes {size[1]}x{size[0]} pixels, {form} has"):
+        write_picture(str(tmp_path / "large"), Picture(np.zeros((*size, 3), np.uint8)), form)
+    write_picture(str(tmp_path / "large"), Picture(np.zeros((*size, 3), np.uint8)), "png")
+
+
+def test_metadata_too_long_for_jpeg_are_left_out(tmp_path):
+    exif = metadata(ImageDescription="long" * 20_000)["exif"]
+    path = str(tmp_path / "picture.jpg")
+    write_picture(path, Picture(RGB, exif=exif, xmp=b"<x:xmpmeta/>"), "jpeg")
+    assert read_picture(path).exif is None and read_picture(path).xmp == b"<x:xmpmeta/>"
 
 
 def test_cmyk_becomes_srgb_without_its_profile(tmp_path):

@@ -1,5 +1,9 @@
 import importlib.util
+import pathlib
+import subprocess
+import sys
 
+import keras
 import numpy as np
 import pytest
 from conftest import picture, randomize
@@ -26,12 +30,52 @@ def test_openvino_computes_what_tensorflow_computes(size):
     assert expected.std() > 5
 
 
+def test_tensorflow_compiles_once_for_all_sizes():
+    traced = []
+
+    class Traced(keras.layers.Layer):
+        def call(self, x):
+            traced.append(x.shape)
+            return x
+
+    image = keras.Input((None, None, 3))
+    compute = runtimes.compile_network(keras.Model(image, Traced()(image)), "tensorflow", "float32")
+    traced.clear()
+    for size in ((1, 1), (4, 9), (7, 3)):
+        np.testing.assert_array_equal(compute(picture(*size)[None].astype("float32"))[0], picture(*size))
+    assert traced == [(None, None, None, 3)]
+
+
 @needs_openvino
 def test_openvino_in_16_bits_is_near():
     generator = SRGAN.generator(4, 8, 2)
     lr = picture(12, 17)[None].astype("float32")
     sr = runtimes.compile_network(generator, "openvino", "bfloat16")(lr)
     assert np.abs(sr - generator(lr)).mean() < 1
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from pyimagesearch.runtimes import compile_network
+from pyimagesearch.srgan import SRGAN
+
+compute = compile_network(SRGAN.generator(4, 64, 1), "openvino", "float32")
+compute(np.zeros((1, 8, 8, 3), np.float32))
+(used,) = (int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 10**8, used + 3 * 10**8))
+try:
+    compute(np.zeros((1, 900, 900, 3), np.float32))
+except MemoryError as error:
+    print("MemoryError:", error)
+"""
+
+
+@needs_openvino
+def test_openvino_without_memory_is_understood():
+    root = pathlib.Path(runtimes.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, cwd=root)
+    assert "MemoryError: OpenVINO cannot allocate" in done.stdout
 
 
 @needs_openvino
