@@ -1,5 +1,6 @@
 """What computes a network: TensorFlow, or on CPUs OpenVINO, which is faster there."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -54,13 +55,21 @@ def _tensorflow(network: keras.Model) -> Network:
     return lambda x: compute(tf.constant(x)).numpy()
 
 
+@functools.cache
+def _core() -> Any:
+    """Return OpenVINO itself, always the same: of several, each leaves signals without a stack when it goes."""
+    import openvino
+
+    return openvino.Core()
+
+
 def _openvino(network: keras.Model, precision: str) -> Network:
     import openvino
 
     signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
     model = openvino.convert_model(tf.function(lambda x: network(x, training=False), input_signature=signature))
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-    compiled = openvino.Core().compile_model(model, "CPU", hint)
+    compiled = _core().compile_model(model, "CPU", hint)
 
     def compute(x: np.ndarray) -> np.ndarray:
         try:

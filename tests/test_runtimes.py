@@ -54,6 +54,33 @@ def test_openvino_in_16_bits_is_near():
     assert np.abs(sr - generator(lr)).mean() < 1
 
 
+SIGNALLED = """
+import gc, os, signal
+import numpy as np
+from pyimagesearch.runtimes import compile_network
+from pyimagesearch.srgan import SRGAN
+
+for _ in range(3):
+    networks = [compile_network(SRGAN.generator(4, 4, 0), "openvino", "float32") for _ in range(2)]
+    for network in networks:
+        network(np.zeros((1, 8, 8, 3), np.float32))
+    del networks, network
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted in good order")
+"""
+
+
+@needs_openvino
+def test_signals_still_reach_a_process_that_has_used_openvino():
+    root = pathlib.Path(runtimes.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout) == (0, "interrupted in good order\n")
+
+
 SHORT_OF_MEMORY = """
 import resource, sys
 import numpy as np
