@@ -13,7 +13,7 @@ from pyimagesearch import devices
 from pyimagesearch.errors import UserError
 
 Network = Callable[[np.ndarray], np.ndarray]
-"""From float32 [1, h, w, C] to float32 [1, h', w', C']."""
+"""From [1, h, w, C] to [1, h', w', C'], of the network's dtypes."""
 
 RUNTIMES = ("auto", "tensorflow", "openvino")
 
@@ -46,7 +46,7 @@ def compile_network(network: keras.Model, runtime: str, precision: str) -> Netwo
 def _tensorflow(network: keras.Model) -> Network:
     strategy = tf.distribute.get_strategy()
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)  # which compiles for each size, others do for all at once
-    any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), tf.float32)
+    any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), network.input.dtype)
 
     @tf.function(input_signature=None if on_tpu else [any_size])
     def compute(x: tf.Tensor) -> tf.Tensor:

@@ -256,7 +256,7 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     [
         (["--html"], "--html goes with --input"),
         (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
-        (["--input", "photos", "--output", "photos"], "photos/a.png: an input and a result at once"),
+        (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
         (["--input", "photos", "--output", "photos/a.png"], "photos/a.png"),

@@ -60,6 +60,12 @@ def test_tiles_of_8_bits_are_rounded():
     assert sr.dtype == np.uint8 and np.abs(sr - whole).max() < 0.52
 
 
+def test_in_bfloat16_results_are_near():
+    generator, lr = make_generator(), picture(40, 50)
+    near = Upscaler(generator, precision="bfloat16", tile=32)(lr).astype(int)
+    assert 0 < np.abs(near - Upscaler(generator)(lr)).mean() < 2
+
+
 def test_progress_adds_up_to_the_pixels():
     done = []
     Upscaler(make_generator(), tile=32)(picture(50, 70), done.append)
