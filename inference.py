@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
+import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -35,7 +36,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--input", nargs="+", metavar="PATH", help="pictures and films to make larger: files, folders, patterns")
     add = parser.add_argument_group("with --input").add_argument
-    add("--model", metavar="PATH", help="the generator (the SRGAN of --outputs)")
+    add("--model", metavar="PATH", help="the generator (the SRGAN of --outputs, or else the project's)")
+    add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
     add("--output", metavar="DIR", help="where the results go (enlarged, in --outputs)")
     add("--format", choices=FORMATS, default="png", help="of the results (%(default)s)")
     add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
@@ -52,9 +54,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        for name in ("model", "output", "outscale", "overwrite", "compare", "html", "tile"):
-            if getattr(args, name):
+        for name in ("model", "blend", "output", "outscale", "overwrite", "compare", "html", "tile"):
+            if getattr(args, name) not in (None, False):
                 parser.error(f"--{name} goes with --input")
+    if args.model and args.blend is not None:
+        parser.error("--blend mixes two generators, --model names one; give one of the flags")
     return args
 
 
@@ -66,7 +70,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     if args.html:
         comparison.check_page(page)
     upscale = upscaling.Upscaler(
-        generators.load_generator(args.model or paths.generator),
+        choose_generator(args, paths),
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,
@@ -83,6 +87,16 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     if args.html:
         enlarging.write_page(jobs, page)
     return 1 if failures else 0
+
+
+def choose_generator(args: argparse.Namespace, paths: Paths) -> keras.Model:
+    """Return the generator that the flags ask for."""
+    if args.model:
+        return generators.load_generator(args.model)
+    pretrained, srgan = generators.choose_paths(paths)
+    if args.blend is None:
+        return generators.load_generator(srgan)
+    return generators.blend(*map(generators.load_generator, (pretrained, srgan)), args.blend)
 
 
 def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:

@@ -148,3 +148,11 @@ def fraction(text: str) -> float:
         if 0 < float(text) < 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1, for `type=`."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")

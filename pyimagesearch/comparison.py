@@ -1,15 +1,16 @@
-"""Before and after: a picture beside each result, and a page with a slider for each."""
+"""Before and after: a picture beside each result, a page with a slider for each, and results beside the truth."""
 
 import base64
 import html
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset
 from PIL import Image
 
@@ -33,6 +34,15 @@ class View(NamedTuple):
     name: str
     before: str
     after: str
+
+
+class Truth(NamedTuple):
+    """A picture, its truth, what models made of it, and what is said of that: all uint8 RGB [H, W, 3], by name."""
+
+    title: str
+    hr: np.ndarray
+    results: Mapping[str, np.ndarray]
+    captions: Mapping[str, str]
 
 
 def view(name: str, before: Picture, after: Picture) -> View:
@@ -69,7 +79,7 @@ def _enlarged_part(
 def before_and_after(before: Picture, after: Picture) -> Figure:
     """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
     height, width, _ = after.pixels.shape
-    top, left, size = _most_detailed(after.pixels)
+    top, left, size = most_detailed(after.pixels)
     insets = {
         "Bicubic": _enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
         "SRGAN": _rgb(after.pixels[top : top + size, left : left + size]),
@@ -85,13 +95,31 @@ def before_and_after(before: Picture, after: Picture) -> Figure:
     return figure
 
 
+def against_truth(rows: Sequence[Truth]) -> Figure:
+    """Draw pictures whose truth is known, a row each: the whole, then the place with the most detail in each result."""
+    columns = 2 + max(len(row.results) for row in rows)
+    figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        height, width, _ = row.hr.shape
+        top, left, size = most_detailed(row.hr)
+        whole, *insets = axes
+        whole.imshow(_shrunk(row.hr), extent=(0, width, height, 0))
+        whole.add_patch(Rectangle((left, top), size, size, fill=False, color="blue"))
+        whole.set(title=row.title, xticks=[], yticks=[])
+        images = {**row.results, "High resolution": row.hr}
+        for inset, (title, image) in zip(insets, images.items(), strict=True):
+            inset.imshow(image[top : top + size, left : left + size], interpolation="nearest")
+            inset.set(title=title, xlabel=row.captions.get(title, ""), xticks=[], yticks=[])
+    return figure
+
+
 def _shrunk(pixels: np.ndarray) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(_rgb(pixels)))
     image.thumbnail((WHOLE_SIZE, WHOLE_SIZE))
     return np.asarray(image)
 
 
-def _most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
+def most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
     """Return the top, the left and the side of the square of a picture that has the strongest edges."""
     height, width, _ = pixels.shape
     size = min(height, width, max(64, max(height, width) // INSET_PARTS))

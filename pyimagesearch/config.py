@@ -160,3 +160,12 @@ class Paths:
     def image(self, name: str) -> str:
         """Where the picture called `name` goes."""
         return os.path.join(self.outputs, "images", name)
+
+
+_WEIGHTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
+
+SHIPPED_PRETRAINED_GENERATOR = os.path.join(_WEIGHTS, "pretrained.keras")
+"""The pretrained generator that comes with the project."""
+
+SHIPPED_GENERATOR = os.path.join(_WEIGHTS, "srgan.keras")
+"""The SRGAN generator that comes with the project."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -51,6 +51,16 @@ def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
 
     paths = [os.path.join(place, name) for place, _, names in os.walk(root, onerror=refuse) for name in names]
     return sorted(path for path in paths if path.lower().endswith(endings))
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return for each path a name of its own: its last part without ending, with those before it as far as needed."""
+    parts = {path: os.path.splitext(os.path.normpath(path))[0].split(os.sep) for path in paths}
+    for length in range(1, 1 + max(map(len, parts.values()))):
+        names = {path: "/".join(part[-length:]) for path, part in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {path: path for path in paths}
 
 
 def printable(path: str) -> str:

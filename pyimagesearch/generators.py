@@ -1,5 +1,6 @@
 """A trained generator, prepared for whole pictures: how far it sees, and how it becomes faster without changing."""
 
+import logging
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.training_layers import PackedConv2D
 
@@ -34,6 +36,14 @@ _POINTWISE = (
 )
 
 
+def choose_paths(paths: Paths) -> tuple[str, str]:
+    """Return the paths of the pretrained and the SRGAN generator: trained ones, or else those of the project."""
+    if tf.io.gfile.exists(paths.generator):
+        return paths.pretrained_generator, paths.generator
+    logging.info("no trained model in %s: taking the one that came with the project", paths.outputs)
+    return SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR
+
+
 def load_generator(path: str) -> keras.Model:
     """Load a generator from a `.keras` file or `gs://` address, refusing files that want to run code.
 
@@ -52,6 +62,25 @@ def load_generator(path: str) -> keras.Model:
             ) from error
         raise UserError(f"{path}: not a generator; make one with train_srgan.py") from error
     return generator
+
+
+def blend(faithful: keras.Model, sharp: keras.Model, share: float) -> keras.Model:
+    """Return a generator whose weights lie between those of two (Wang et al., arXiv 1809.00219, section 3.4).
+
+    Args:
+        faithful: the pretrained generator.
+        sharp: the SRGAN generator that came of it.
+        share: of `sharp`, from 0 to 1.
+
+    Raises:
+        UserError: they are different networks.
+    """
+    pairs = list(zip(faithful.get_weights(), sharp.get_weights(), strict=False))
+    if len(faithful.weights) != len(sharp.weights) or any(one.shape != other.shape for one, other in pairs):
+        raise UserError("--blend: the two generators are different networks; give a pretrained one and its SRGAN")
+    blended = keras.models.clone_model(sharp)
+    blended.set_weights([(1 - share) * one + share * other for one, other in pairs])
+    return blended
 
 
 def scaling_factor(generator: keras.Model) -> int:

@@ -1,0 +1,177 @@
+"""Benchmarks of the field, and how close models come to the truth on them."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import metrics
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import find_files
+from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb
+from pyimagesearch.sources import make_pair, shrink
+from pyimagesearch.tfrecords import Pair
+
+Upscale = Callable[[np.ndarray], np.ndarray]
+"""From uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
+
+PSNR_OF_EQUALS = 100.0
+"""What counts, in dB, where there is no error at all and PSNR is infinite."""
+
+SMALLEST_SIDE = 11
+"""Pixels that a picture must have left within its border: the window of SSIM."""
+
+
+class Benchmark(NamedTuple):
+    """A folder of pictures whose truth is known: `files` are names, HR paths and LR paths, None where LR is made."""
+
+    name: str
+    scale: int
+    files: Sequence[tuple[str, str, str | None]]
+
+    @property
+    def lr_is_made(self) -> bool:
+        """Whether the benchmark has only HR."""
+        return self.files[0][2] is None
+
+    def read(self, number: int) -> Pair:
+        """Read a picture.
+
+        Raises:
+            UserError: it cannot be read or is too small, or its two sides do not belong together.
+        """
+        name, hr_path, lr_path = self.files[number]
+        hr = _read(hr_path)
+        pair = _trimmed(name, _read(lr_path), hr, self.scale) if lr_path else make_pair(name, hr, self.scale)
+        if min(pair.hr.shape[:2]) < SMALLEST_SIDE + 2 * self.scale:
+            raise UserError(f"{hr_path}: too small to be measured; take it out of the benchmark")
+        return pair
+
+
+def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
+    """Find the pictures of a benchmark: `HR/`, and if it is there `LRx4/` with pictures of the same names.
+
+    Args:
+        name: what it is called.
+        folder: the folder of those two. The names in `LRx4/` may end in `x4`, as in `0801x4.png`.
+        scale: how many times larger HR is than LR.
+
+    Raises:
+        UserError: a folder or a picture is missing.
+    """
+    hr_folder, lr_folder = os.path.join(folder, "HR"), os.path.join(folder, f"LRx{scale}")
+    hr_paths = find_files(hr_folder, PICTURE_ENDINGS)
+    if not hr_paths:
+        raise UserError(f"--benchmark {folder}: no pictures in {hr_folder}; put the true ones there")
+    lr_paths = {_name(path, lr_folder): path for path in find_files(lr_folder, PICTURE_ENDINGS)}
+    files = []
+    for hr_path in hr_paths:
+        picture = _name(hr_path, hr_folder)
+        lr_path = lr_paths.get(picture) or lr_paths.get(f"{picture}x{scale}")
+        if lr_paths and not lr_path:
+            raise UserError(f"{hr_path}: has no picture of that name in {lr_folder}")
+        files.append((picture, hr_path, lr_path))
+    return Benchmark(name, scale, files)
+
+
+def _name(path: str, folder: str) -> str:
+    return os.path.splitext(os.path.relpath(path, folder))[0]
+
+
+def _read(path: str) -> np.ndarray:
+    try:
+        return read_rgb(path)
+    except PictureError as error:
+        raise UserError(f"{path}: {error}; take it out of the benchmark") from error
+
+
+def _trimmed(name: str, lr: np.ndarray, hr: np.ndarray, scale: int) -> Pair:
+    height, width = (scale * side for side in lr.shape[:2])
+    excess = hr.shape[0] - height, hr.shape[1] - width
+    if min(excess) < 0 or max(excess) >= scale:
+        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (hr, lr))
+        raise UserError(f"{name}: HR and LR do not belong together at a scale of {scale}: {sizes} pixels")
+    return Pair(name, lr, hr[:height, :width])
+
+
+class Score(NamedTuple):
+    """What is measured of a result: see `evaluation_reports.protocol`."""
+
+    psnr_y: float
+    ssim_y: float
+    psnr_rgb: float
+    ssim_rgb: float
+    lr_psnr: float
+    vgg_distance: float | None
+    seconds: float
+
+
+class Row(NamedTuple):
+    """A model's score on a picture."""
+
+    picture: str
+    model: str
+    score: Score
+
+
+def evaluate(benchmark: Benchmark, models: Mapping[str, Upscale], vgg: keras.Model | None = None) -> Iterator[Row]:
+    """Measure models on a benchmark, picture by picture.
+
+    Args:
+        benchmark: what on.
+        models: what makes pictures larger, by name.
+        vgg: the network whose features are compared; they are not if None.
+
+    Raises:
+        UserError: as `Benchmark` does.
+    """
+    distance = vgg_distance(vgg) if vgg else None
+    for number in range(len(benchmark.files)):
+        pair = benchmark.read(number)
+        for name, upscale in models.items():
+            if number == 0:
+                upscale(pair.lr)  # what is done once is not timed
+            start = time.perf_counter()
+            sr = upscale(pair.lr)
+            seconds = time.perf_counter() - start
+            yield Row(pair.name, name, score(pair, sr, benchmark.scale, distance, seconds))
+
+
+def score(
+    pair: Pair, sr: np.ndarray, scale: int, distance: Callable[[np.ndarray, np.ndarray], float] | None, seconds: float
+) -> Score:
+    """Measure a result, uint8 RGB [S*h, S*w, 3], that took so many seconds, with a `distance` from `vgg_distance`."""
+
+    def psnr(true: np.ndarray, test: np.ndarray, border: int, channels: metrics.Channels) -> float:
+        return min(PSNR_OF_EQUALS, metrics.psnr(true, test, border, channels))
+
+    return Score(
+        psnr_y=psnr(pair.hr, sr, scale, "y"),
+        ssim_y=metrics.ssim(pair.hr, sr, scale, "y"),
+        psnr_rgb=psnr(pair.hr, sr, scale, "rgb"),
+        ssim_rgb=metrics.ssim(pair.hr, sr, scale, "rgb"),
+        lr_psnr=psnr(pair.lr, shrink(sr, scale), 1, "rgb"),
+        vgg_distance=distance(pair.hr, sr) if distance else None,
+        seconds=seconds,
+    )
+
+
+def vgg_distance(vgg: keras.Model) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Return what gives the mean squared distance of the features of two pictures, uint8 RGB [H, W, 3]."""
+    any_size = tf.TensorSpec((None, None, 3))
+
+    @tf.function(input_signature=[any_size, any_size])
+    def distance(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.square(vgg(hr[None]) - vgg(sr[None])))
+
+    return lambda hr, sr: float(distance(*(image.astype(np.float32) for image in (hr, sr))))
+
+
+def means(rows: Sequence[Row]) -> Score:
+    """Return the means over the pictures of some rows."""
+    columns = zip(*(row.score for row in rows), strict=True)
+    return Score(*(None if column[0] is None else float(np.mean(column)) for column in columns))

@@ -1,0 +1,148 @@
+"""What an evaluation is written down as: tables, JSON, CSV, a figure, and how everything was measured."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from pyimagesearch.comparison import Truth, against_truth
+from pyimagesearch.evaluation import PSNR_OF_EQUALS, Benchmark, Row, Score, Upscale, means
+
+
+class Measured(NamedTuple):
+    """How models were measured: at which scale, which files by their names, what computed, and which VGG features."""
+
+    scale: int
+    models: Mapping[str, str]
+    computed: str
+    vgg: str | None = None
+
+
+class Result(NamedTuple):
+    """What was measured on a benchmark."""
+
+    benchmark: Benchmark
+    rows: Sequence[Row]
+
+
+COLUMNS = {
+    "psnr_y": ("PSNR Y (dB)", ".2f"),
+    "ssim_y": ("SSIM Y", ".4f"),
+    "psnr_rgb": ("PSNR RGB (dB)", ".2f"),
+    "ssim_rgb": ("SSIM RGB", ".4f"),
+    "vgg_distance": ("VGG distance", ".4g"),
+    "lr_psnr": ("LR PSNR (dB)", ".2f"),
+    "seconds": ("s/picture", ".2f"),
+}
+"""The heading of each measure in tables, and how its numbers are written."""
+
+
+def protocol(measured: Measured) -> dict[str, str]:
+    """Say how everything is measured."""
+    said = {
+        "pictures": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
+        "means": "of the pictures' own figures",
+        "psnr_y": f"PSNR on Y of ITU-R BT.601 (16..235), peak 255; {PSNR_OF_EQUALS:.0f} dB where there is no error",
+        "ssim_y": "SSIM on that Y: Gaussian window of 11 x 11 pixels, sigma 1.5, K1 0.01, K2 0.03, range 255",
+        "psnr_rgb": "the same on red, green and blue together",
+        "ssim_rgb": "the mean of the three channels",
+        "vgg_distance": f"mean squared distance of features of whole pictures: {measured.vgg}, divided by 12.75",
+        "lr_psnr": "PSNR on RGB of the result, reduced again by antialiased bicubic interpolation, against the input; "
+        "1 pixel cut from each side",
+        "seconds": "to compute a result in memory, after a first one that is not timed",
+        "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
+        "computed": measured.computed,
+    }
+    return {name: text for name, text in said.items() if measured.vgg or name != "vgg_distance"}
+
+
+def lr_origin(benchmark: Benchmark) -> str:
+    """Say where the inputs of a benchmark come from."""
+    if benchmark.lr_is_made:
+        return "made from HR by antialiased bicubic interpolation, as MATLAB's imresize does, in 8 bits"
+    return f"the benchmark's own LRx{benchmark.scale}"
+
+
+def by_model(rows: Sequence[Row]) -> dict[str, Score]:
+    """Return each model's means."""
+    models = dict.fromkeys(row.model for row in rows)
+    return {model: means([row for row in rows if row.model == model]) for model in models}
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """Return a Markdown table of scores by name, aligned so that it reads well at a terminal, too."""
+    shown = [column for column in COLUMNS if None not in [getattr(score, column) for score in scores.values()]]
+    lines = [["", *(COLUMNS[column][0] for column in shown)]]
+    for name, score in scores.items():
+        lines.append([name, *(format(getattr(score, column), COLUMNS[column][1]) for column in shown)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    padded = (
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def section(result: Result) -> str:
+    """Return a benchmark's heading and table, as Markdown."""
+    benchmark, rows = result
+    heading = f"## {benchmark.name}, ×{benchmark.scale}, {len(benchmark.files)} pictures"
+    return f"{heading}\n\n{table(by_model(rows))}\n\nLR: {lr_origin(benchmark)}."
+
+
+def markdown(results: Sequence[Result], measured: Measured) -> str:
+    """Return the tables of all benchmarks and how everything was measured, as Markdown."""
+    headings = {column: heading for column, (heading, _) in COLUMNS.items()}
+    said = "\n".join(f"- {headings.get(name, name)}: {text}" for name, text in protocol(measured).items())
+    models = "\n".join(f"- {name}: `{path}`" for path, name in measured.models.items())
+    parts = [*map(section, results), f"## Models\n\n{models}", f"## How it was measured\n\n{said}"]
+    return "# Evaluation\n\n" + "\n\n".join(parts) + "\n"
+
+
+def as_json(results: Sequence[Result], measured: Measured) -> str:
+    """Return the means of all benchmarks, of which files and how everything was measured, as JSON."""
+    content = {
+        "protocol": protocol(measured),
+        "models": {name: path for path, name in measured.models.items()},
+        "benchmarks": {
+            benchmark.name: {
+                "scale": benchmark.scale,
+                "lr": lr_origin(benchmark),
+                "pictures": len(benchmark.files),
+                "means": {model: score._asdict() for model, score in by_model(rows).items()},
+            }
+            for benchmark, rows in results
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """Return a line for each picture of each model, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["benchmark", "picture", "model", *Score._fields])
+    for benchmark, rows in results:
+        writer.writerows([benchmark.name, row.picture, row.model, *row.score] for row in rows)
+    return text.getvalue()
+
+
+def worst_and_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
+    """Draw what the methods make of the pictures on which the last of them has the lowest and the highest PSNR on Y."""
+    benchmark, rows = result
+    last = [row.score.psnr_y for row in rows if row.model == rows[-1].model]
+    extremes = {"worst": last.index(min(last)), "best": last.index(max(last))}
+    return against_truth([_truth(title, benchmark, number, rows, methods) for title, number in extremes.items()])
+
+
+def _truth(title: str, benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:
+    pair = benchmark.read(number)
+    captions = {
+        row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.picture == pair.name
+    }
+    results = {name: upscale(pair.lr) for name, upscale in methods.items()}
+    return Truth(f"{pair.name} ({title})", pair.hr, results, captions)
