@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="mix the two --model: 0 the first, 1 the second",
     )
     add("--output", metavar="DIR", default="outputs/evaluation", help="where tables and figures go (%(default)s)")
-    add("--vgg-weights", metavar="imagenet|PATH", help="compare VGG features, too, of these weights")
+    add("--vgg-weights", metavar="imagenet|random|PATH", help="compare VGG features, too, of these weights")
     add("--vgg-layer", metavar="NETWORK:LAYER", default=Config.vgg_layer, help="which features (%(default)s)")
     add("--runtime", choices=runtimes.RUNTIMES, default="auto", help="auto: OpenVINO on CPUs that have it")
     add(

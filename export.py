@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write a trained generator in the format of another runtime.
+"""Write a trained generator in the format of another runtime, or in half the space.
 
 Examples:
     python export.py --format saved_model       # TensorFlow and TensorFlow Serving: generator_saved_model/
     python export.py --format onnx              # ONNX Runtime and OpenCV: generator.onnx
     python export.py --format litert            # LiteRT, on phones and small devices: generator.tflite
+    python export.py --format keras --output small.keras     # the generator itself, its weights in 16 bits
     python export.py --format onnx --model outputs/models/best_generator.keras --output ~/srgan.onnx
 
 Pictures go in as lr, RGB [B, H, W, 3], and come out as sr, RGB [B, S*H, S*W, 3], of any number, height and width, in

@@ -23,9 +23,8 @@ import keras
 import tensorflow as tf
 
 from pyimagesearch import devices, generators, recipe, run_config, tfrecords, training_layers, training_loop
-from pyimagesearch.config import Config
+from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
-from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
@@ -57,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("the recipe").add_argument
     add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
     add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
-    add("--init-generator", metavar="PATH", help="start the second stage from this generator, without the first")
+    add("--init-generator", metavar="PATH", help="start the second stage from this generator, its network and all")
     add(
         "--vgg-weights",
         default="auto",
@@ -73,9 +72,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def choose_config(args: argparse.Namespace) -> Config:
-    """Return the preset's numbers with those of the command line."""
-    return cli.choose_config(
+def choose_config(args: argparse.Namespace, start: keras.Model | None = None) -> Config:
+    """Return the preset's numbers with those of the command line and the network of a generator to start from."""
+    config = cli.choose_config(
         args.preset,
         scaling_factor=args.scaling_factor,
         pretrain_epochs=args.pretrain_epochs,
@@ -94,6 +93,7 @@ def choose_config(args: argparse.Namespace) -> Config:
         freeze_batch_norm=args.freeze_bn,
         batch_norm=args.bn,
     )
+    return recipe.shaped_like(config, start) if start else config
 
 
 def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
@@ -115,20 +115,6 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
     return functools.partial(load, batch_size=config.train_batch_size)
 
 
-def load_weights(generator: keras.Model, path: str) -> None:
-    """Set a generator's weights to those of a saved one.
-
-    Raises:
-        UserError: the saved one is of another kind.
-    """
-    try:
-        generator.set_weights(generators.load_generator(path).get_weights())
-    except ValueError as error:
-        raise UserError(
-            f"--init-generator {path}: another network than the one to train; give the --preset that made it"
-        ) from error
-
-
 def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
     """Run both stages, or with `from_pretrained` the second one, from the generator of the training's snapshot."""
     config, losses = training.config, Losses(num_replicas)
@@ -148,26 +134,41 @@ def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
     training.run("finetune", gan_stage(generator))
 
 
+def prepare(
+    config: Config, paths: Paths, shards: Sequence[str], vgg: keras.Model, cluster: devices.Cluster | None
+) -> Training:
+    """Return what both stages share, under the present strategy."""
+    strategy = tf.distribute.get_strategy()
+    test_shards = tfrecords.find_shards(paths.records, "test", config.scaling_factor)
+    return Training(
+        config,
+        paths,
+        vgg,
+        recipe.Snapshot(config),
+        prepare_batches(config, shards, strategy.num_replicas_in_sync),
+        load_test_pairs(test_shards, config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
+        writes=cluster is None or cluster.index == 0,
+        jit_compile=devices.compiles_well(strategy),
+    )
+
+
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train both stages, saving the generator after each."""
     args = parse_args(argv)
     paths = cli.find_paths(args)
-    config = choose_config(args)
-    keras.utils.set_random_seed(config.seed)
     cluster = devices.find_cluster() if args.device == "gpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
-    num_replicas = strategy.num_replicas_in_sync
+    start = generators.load_generator(args.init_generator) if args.init_generator else None
+    config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    shards, test_shards = (
-        tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in ("train", "test")
-    )
+    shards = tfrecords.find_shards(paths.records, "train", config.scaling_factor)
     logging.info("training shards found: %d", len(shards))
     vgg_weights = VGG.settle(config.vgg_layer, args.vgg_weights)
     run = run_config.describe(
         config,
-        global_batch_size=config.train_batch_size * num_replicas,
+        global_batch_size=config.train_batch_size * strategy.num_replicas_in_sync,
         precision=precision,
         vgg_weights=vgg_weights,
         init_generator=args.init_generator,
@@ -177,21 +178,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         training_loop.agree(
             run_config.checksum(run), "TF_CONFIG: the workers have other flags or records; give all the same"
         )
-        training = Training(
-            config,
-            paths,
-            VGG.build(config.vgg_layer, vgg_weights),
-            recipe.Snapshot(config),
-            prepare_batches(config, shards, num_replicas),
-            load_test_pairs(test_shards, config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
-            writes=cluster is None or cluster.index == 0,
-            jit_compile=devices.compiles_well(strategy),
-        )
+        training = prepare(config, paths, shards, VGG.build(config.vgg_layer, vgg_weights), cluster)
         begun = run_config.has_checkpoints(paths, "finetune") and not args.fresh
-        if args.init_generator and not begun:
-            load_weights(training.snapshot.generator, args.init_generator)
         run_config.begin(paths, run, args.fresh, training.writes)
-        train(training, begun or bool(args.init_generator), num_replicas)
+        if start and not begun:
+            training.start_from(start)
+        train(training, begun or bool(start), strategy.num_replicas_in_sync)
     return 0
 
 

@@ -57,7 +57,9 @@ class Parser(argparse.ArgumentParser):
 
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that training and inference have in common."""
-    parser.add_argument("--device", choices=("gpu", "tpu"), required=True, help="gpu: all of them, or else the CPU")
+    parser.add_argument(
+        "--device", choices=("gpu", "tpu"), default="gpu", help="gpu: all of them, or the CPU (%(default)s)"
+    )
     parser.add_argument("--tpu", metavar="NAME|local", help="the TPU to use with --device tpu")
     parser.add_argument("--bucket", metavar="gs://...", help="where records and models are kept for a TPU")
     parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")

@@ -1,14 +1,17 @@
-"""A generator in the formats of other runtimes: SavedModel, ONNX and LiteRT."""
+"""A generator in the formats of other runtimes, SavedModel, ONNX and LiteRT, or in half the space."""
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import h5py
 import keras
 import tensorflow as tf
 
@@ -18,18 +21,19 @@ from pyimagesearch.generators import fold_batch_norm
 
 
 class Format(NamedTuple):
-    """What Keras calls a format, how its files or folders end, of which dtype its pictures are, what it needs."""
+    """How a format's files or folders end, of which dtype its pictures are, what Keras calls it, what it needs."""
 
-    keras_name: str
     ending: str
     dtype: str
+    keras_name: str | None = None
     package: str | None = None
 
 
 FORMATS = {
-    "saved_model": Format("tf_saved_model", "_saved_model", "uint8"),
-    "onnx": Format("onnx", ".onnx", "float32", "tf2onnx"),
-    "litert": Format("litert", ".tflite", "float32"),
+    "saved_model": Format("_saved_model", "uint8", "tf_saved_model"),
+    "onnx": Format(".onnx", "float32", "onnx", "tf2onnx"),
+    "litert": Format(".tflite", "float32", "litert"),
+    "keras": Format(".keras", "float32"),
 }
 
 
@@ -87,7 +91,8 @@ def export(generator: keras.Model, format: str, output: str) -> None:
 
     Its input is called `lr`, RGB [B, H, W, 3] in 0..255, its output `sr`, RGB [B, S*H, S*W, 3] in 0..255, for any B, H
     and W. Both are uint8 in a SavedModel, whose signature is "serving_default", and float32 in ONNX and LiteRT; for
-    8 bits, round and clip what those give. Batch normalization has gone into the convolutions.
+    8 bits, round and clip what those give. Batch normalization has gone into the convolutions. A `.keras` file holds
+    the generator as it is, to be trained further, too, but its weights in 16 bits; when loaded, they have 32 again.
 
     Args:
         generator: from `generators.load_generator`.
@@ -97,11 +102,40 @@ def export(generator: keras.Model, format: str, output: str) -> None:
     Raises:
         UserError: nothing can be written there.
     """
-    keras_name, _, dtype, _ = FORMATS[format]
-    network = _network(fold_batch_norm(generator), dtype)
-    lr = keras.InputSpec(dtype=dtype, shape=(None, None, None, 3), name="lr")
+    _, dtype, keras_name, _ = FORMATS[format]
     with _written_whole(output) as aside, _quiet():
+        if keras_name is None:
+            generator.save(aside)
+            _halve(aside)
+            return
+        network = _network(fold_batch_norm(generator), dtype)
+        lr = keras.InputSpec(dtype=dtype, shape=(None, None, None, 3), name="lr")
         network.export(aside, format=keras_name, verbose=False, input_signature=[lr])
+
+
+def _halve(path: str) -> None:
+    """Turn the weights in a `.keras` file into 16 bits."""
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    members = {name: _halved(data) if name.endswith(".h5") else data for name, data in members.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+
+
+def _halved(weights: bytes) -> bytes:
+    halved = io.BytesIO()
+    with h5py.File(io.BytesIO(weights)) as source, h5py.File(halved, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                made = target.create_dataset(name, data=item[()].astype("float16"))
+            else:
+                made = target.require_group(name)
+            made.attrs.update(item.attrs)
+
+        source.visititems(copy)
+    return halved.getvalue()
 
 
 def _network(generator: keras.Model, dtype: str) -> keras.Model:

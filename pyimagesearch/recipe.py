@@ -1,10 +1,13 @@
 """From a `Config` to networks, optimizers and stages."""
 
+import dataclasses
 from typing import Any
 
 import keras
 
 from pyimagesearch.config import Config
+from pyimagesearch.errors import UserError
+from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
@@ -26,6 +29,30 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
         upsampling_maps=config.upsampling_maps,
         **layer_builders,
     )
+
+
+def shaped_like(config: Config, generator: keras.Model) -> Config:
+    """Return `config` with the network of a generator from `SRGAN.generator`.
+
+    Raises:
+        UserError: it is not such a network.
+    """
+    filters = [layer.filters for layer in generator.layers if isinstance(layer, keras.layers.Conv2D)]
+    kinds = [type(layer) for layer in generator.layers]
+    scale = scaling_factor(generator)
+    stages = filters[-scale.bit_length() : -1]
+    doubling = [filters[0] * 2**stage for stage in range(1, scale.bit_length())]
+    shaped = dataclasses.replace(
+        config,
+        scaling_factor=scale,
+        feature_maps=filters[0],
+        residual_blocks=kinds.count(keras.layers.Add) - 1,
+        batch_norm=keras.layers.BatchNormalization in kinds,
+        upsampling_maps=None if stages == doubling else stages[0],
+    )
+    if [weight.shape for weight in build_generator(shaped).weights] != [weight.shape for weight in generator.weights]:
+        raise UserError("--init-generator: not a network of this program; give a generator that train_srgan.py made")
+    return shaped
 
 
 def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:

@@ -1,11 +1,14 @@
 """Exported generators, opened again in their own runtimes."""
 
 import functools
+import io
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import cv2
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -180,3 +183,18 @@ def test_a_failure_leaves_the_earlier_export_and_nothing_else(generator, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         exporting.export(generator, "saved_model", str(path))
     assert {file: file.is_file() and file.read_bytes() for file in tmp_path.rglob("*")} == files
+
+
+def test_half_the_space_holds_the_generator_itself(generator, tmp_path):
+    path = tmp_path / "small.keras"
+    exporting.export(generator, "keras", str(path))
+    loaded = keras.models.load_model(path)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in generator.layers]
+    assert {weight.dtype for weight in loaded.weights} == {"float32"}
+    for found, weight in zip(loaded.get_weights(), generator.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, weight.astype(np.float16))
+    with zipfile.ZipFile(path) as file, h5py.File(io.BytesIO(file.read("model.weights.h5"))) as weights:
+        stored = []
+        weights.visititems(lambda _, item: stored.append(item) if isinstance(item, h5py.Dataset) else None)
+        assert {item.dtype for item in stored} == {np.dtype("float16")}
+        assert sum(item.size for item in stored) == sum(weight.numpy().size for weight in generator.weights)

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable, written_whole
+from pyimagesearch.files import find_files, printable, short_names, written_whole
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -37,3 +37,18 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
 
 def test_bytes_that_are_no_text_are_made_visible():
     assert printable(os.fsdecode(b"caf\xe9 \xe5\x86\x99.png")) == r"caf\xe9 写.png"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/b.keras"], ["b"]),
+        (["outputs/one/b.keras", "outputs/two/b.keras"], ["one/b", "two/b"]),
+        (["b.keras", "two/b.keras"], ["b", "two/b"]),
+        (["Set5/", "./more/Set14"], ["Set5", "Set14"]),
+        (["a.keras", "a.h5"], ["a.keras", "a.h5"]),
+        (["a.keras", "a.keras"], ["a"]),
+    ],
+)
+def test_names_are_as_short_as_they_can_be_told_apart(paths, names):
+    assert list(short_names(paths).values()) == names

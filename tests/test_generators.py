@@ -6,6 +6,7 @@ import pytest
 from conftest import randomize
 
 from pyimagesearch import generators
+from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.training_layers import PackedConv2D
@@ -137,3 +138,42 @@ def test_in_16_bits_both_ends_stay_float32():
     assert [layer.compute_dtype for layer in convolutions] == ["float32", *["bfloat16"] * 7, "float32"]
     lr = np.random.default_rng(1).uniform(0, 255, (1, 9, 14, 3)).astype("float32")
     assert 0 < np.abs(folded(lr) - generator(lr)).mean() < 2
+
+
+@pytest.fixture
+def two_generators():
+    """Two of the same shape, with different weights and statistics."""
+    pair = [SRGAN.generator(4, 8, 2) for _ in range(2)]
+    randomize(pair[0])
+    randomize(pair[1])
+    pair[1].set_weights([1.1 * weight for weight in pair[1].get_weights()])
+    return pair
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_at_its_ends_a_mixture_is_one_of_the_two(two_generators, share):
+    lr = np.random.default_rng(0).uniform(0, 255, (1, 9, 11, 3)).astype(np.float32)
+    blended = generators.blend(*two_generators, share)(lr).numpy()
+    pure, other = (two_generators[number](lr).numpy() for number in (share, 1 - share))
+    np.testing.assert_array_equal(blended, pure)
+    assert np.abs(blended - other).max() > 1
+
+
+def test_a_mixture_lies_between_the_two(two_generators):
+    blended = generators.blend(*two_generators, 0.25)
+    for mixed, one, other in zip(blended.weights, *(generator.weights for generator in two_generators), strict=True):
+        np.testing.assert_allclose(mixed, 0.75 * one.numpy() + 0.25 * other.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("network", [(4, 8, 3), (4, 4, 2)])
+def test_different_networks_do_not_mix(network):
+    with pytest.raises(UserError, match="--blend: the two generators are different networks"):
+        generators.blend(SRGAN.generator(4, 8, 2), SRGAN.generator(*network), 0.5)
+
+
+def test_trained_generators_go_before_those_of_the_project(tmp_path):
+    paths = Paths(outputs=str(tmp_path))
+    assert generators.choose_paths(paths) == (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
+    (tmp_path / "models").mkdir()
+    SRGAN.generator(4, 4, 1).save(paths.generator)
+    assert generators.choose_paths(paths) == (paths.pretrained_generator, paths.generator)

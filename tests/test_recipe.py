@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pyimagesearch import recipe, training_layers
 from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.vgg import VGG
 
@@ -98,3 +99,23 @@ def test_a_snapshot_of_a_16_bit_generator_is_float32_and_of_keras_layers_alone(t
     assert all(type(layer).__module__.startswith("keras.") for layer in snapshot.layers)
     for variable, last in zip(snapshot.trainable_variables, weights[-1], strict=True):
         np.testing.assert_array_equal(variable.numpy(), last)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"batch_norm": False}, {"upsampling_maps": 20}, {"upsampling_maps": 8}, {"scaling_factor": 2}],
+)
+def test_a_config_takes_over_the_network_of_a_generator(changes):
+    config = dataclasses.replace(SMALL, residual_blocks=3, **changes)
+    assert recipe.shaped_like(Config(), recipe.build_generator(config)) == dataclasses.replace(
+        Config(), feature_maps=4, residual_blocks=3, **changes
+    )
+
+
+def test_a_network_of_another_kind_is_refused():
+    lr = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(12, 5, padding="same")(lr)
+    x = keras.layers.Conv2D(12, 3, padding="same")(keras.layers.Add()([x, x]))
+    x = keras.layers.Conv2D(3, 3, padding="same")(keras.ops.depth_to_space(x, 2))
+    with pytest.raises(UserError, match="--init-generator: not a network of this program"):
+        recipe.shaped_like(Config(), keras.Model(lr, x))

@@ -1,5 +1,6 @@
 """The commands, run as a user runs them."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -13,8 +14,10 @@ from conftest import picture, save
 from PIL import Image
 
 import create_tfrecords
+import evaluate
 import inference
 import train_srgan
+from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
 BRIEF = "--pretrain-epochs 1 --finetune-epochs 1 --steps-per-epoch 2 --batch-size 2 --vgg-weights random".split()
@@ -130,9 +133,88 @@ def test_results_are_kept_unless_told_otherwise(enlarging):
     assert Image.open(place / "out" / "a.png").size == (60, 40)
 
 
+def test_a_mixture_at_its_ends_is_the_pretrained_generator_or_srgan(workplace, tmp_path):
+    save(tmp_path / "a.png", picture(20, 30))
+    outputs = workplace[0] / "outputs"
+    flags = ["--input", tmp_path / "a.png", "--runtime", "tensorflow", "--precision", "float32"]
+    results = {}
+    for name, chosen in {
+        "0": ["--blend", "0", "--outputs", outputs],
+        "1": ["--blend", "1", "--outputs", outputs],
+        "faithful": ["--model", outputs / "models" / "pretrained_generator.keras"],
+        "sharp": ["--model", outputs / "models" / "generator.keras"],
+    }.items():
+        assert inference.main(list(map(str, [*flags, *chosen, "--output", tmp_path / name]))) == 0
+        results[name] = np.asarray(Image.open(tmp_path / name / "a.png"))
+    np.testing.assert_array_equal(results["0"], results["faithful"])
+    np.testing.assert_array_equal(results["1"], results["sharp"])
+    assert (results["0"] != results["1"]).any()
+
+
+def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(workplace, tmp_path):
+    generator = SRGAN.generator(4, 12, 2, upsampling_maps=16)
+    generator.save(tmp_path / "start.keras")
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
+    assert train_srgan.main(list(map(str, [*flags, "--init-generator", tmp_path / "start.keras"]))) == 0
+    start, tuned = (
+        keras.models.load_model(tmp_path / "models" / name).get_weights()
+        for name in ("pretrained_generator.keras", "generator.keras")
+    )
+    for one, given, other in zip(start, generator.get_weights(), tuned, strict=True):
+        np.testing.assert_array_equal(one, given)
+        assert one.shape == other.shape
+    assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """A folder of true pictures alone."""
+    for seed in range(2):
+        save(tmp_path / "Two" / "HR" / f"{seed}.png", picture(41, 50, seed))
+    return tmp_path / "Two"
+
+
+def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
+    models = [workplace[0] / "outputs" / "models" / f"{name}.keras" for name in ("pretrained_generator", "generator")]
+    flags = ["--benchmark", benchmark, "--model", *models, "--blend", 0, "--output", tmp_path / "out"]
+    done = run("evaluate.py", *flags, "--vgg-weights", "random", "--vgg-layer", "vgg16:block1_conv2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("results.md", "results.json", "pictures.csv", "Two.png")
+    }
+    said = json.loads((tmp_path / "out" / "results.json").read_text())
+    means = said["benchmarks"]["Two"]["means"]
+    assert list(means) == ["bicubic", "pretrained_generator", "generator", "blend 0"]
+    assert means["blend 0"]["psnr_y"] == means["pretrained_generator"]["psnr_y"] != means["generator"]["psnr_y"]
+    assert means["bicubic"]["vgg_distance"] > 0 and "vgg16:block1_conv2, random" in said["protocol"]["vgg_distance"]
+    assert "made from HR by antialiased bicubic" in done.stdout
+    for name in means:
+        assert f"| {name} " in done.stdout and f"| {name} " in (tmp_path / "out" / "results.md").read_text()
+    assert len((tmp_path / "out" / "pictures.csv").read_text().splitlines()) == 1 + 2 * 4
+    assert min(Image.open(tmp_path / "out" / "Two.png").size) > 700
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--benchmark", "nowhere"], "--benchmark nowhere: no pictures in nowhere/HR"),
+        (["--benchmark", "Two", "--blend", "2"], "--blend"),
+        (["--benchmark", "Two", "--blend", "0.5", "--model", "x2.keras"], "--blend mixes two models"),
+        (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them apart"),
+        (["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--blend", "1"], "--blend: the two generators are"),
+        (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
+    ],
+)
+def test_evaluate_refuses(refused, benchmark, tmp_path, flags, said):
+    for scale in (2, 4):
+        SRGAN.generator(scale, 4, 1).save(tmp_path / f"x{scale}.keras")
+    assert said in refused(evaluate, *flags)
+
+
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
+        ("evaluate.py", ["--benchmark", "nowhere"]),
         ("create_tfrecords.py", ["--images", "nowhere"]),
         ("train_srgan.py", ["--device", "gpu", "--records", "nowhere"]),
         ("inference.py", ["--device", "tpu", "--tpu", "local"]),
@@ -258,6 +340,8 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
         (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
         (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
+        (["--input", "photos", "--blend", "0.5"], "--blend mixes two generators, --model names one"),
+        (["--blend", "0"], "--blend goes with --input"),
         (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
         (["--input", "photos", "--output", "photos/a.png"], "photos/a.png"),
         (["--input", "photos", "--format", "xcf"], "--format"),

@@ -1,0 +1,145 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import enlarged, picture, save
+
+from pyimagesearch import evaluation, metrics, sources, upscaling
+from pyimagesearch.errors import UserError
+from pyimagesearch.evaluation_reports import Measured, Result, as_csv, as_json, by_model, markdown, table
+from pyimagesearch.evaluation_reports import worst_and_best as draw_worst_and_best
+from pyimagesearch.vgg import VGG
+
+
+def bicubic(lr):
+    return upscaling.bicubic(lr[None], 4)[0]
+
+
+def smooth(height, width, seed=0):
+    """A picture without fine detail."""
+    return bicubic(picture(height // 4, width // 4, seed))
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """Two pictures, of which the second is the easier one, with LR of their own."""
+    for number, hr in enumerate([picture(40, 48), smooth(44, 40)]):
+        save(tmp_path / "Set2" / "HR" / f"{number}.png", hr)
+        save(tmp_path / "Set2" / "LRx4" / f"{number}x4.png", sources.shrink(hr, 4))
+    return evaluation.find_benchmark("Set2", str(tmp_path / "Set2"), 4)
+
+
+def test_bicubic_has_its_known_figures_on_set5(shared_data):
+    set5 = evaluation.find_benchmark("Set5", str(shared_data / "Set5"), 4)
+    assert not set5.lr_is_made
+    score = evaluation.means(list(evaluation.evaluate(set5, {"bicubic": bicubic})))
+    assert score.psnr_y == pytest.approx(28.43, abs=0.005)
+    assert score.ssim_y == pytest.approx(0.811, abs=0.001)
+
+
+def test_lr_of_its_own_is_used_and_otherwise_it_is_made(benchmark, tmp_path):
+    pair = benchmark.read(1)
+    np.testing.assert_array_equal(pair.lr, sources.shrink(pair.hr, 4))
+    save(tmp_path / "Set2" / "LRx4" / "1x4.png", 255 - pair.lr)
+    np.testing.assert_array_equal(benchmark.read(1).lr, 255 - pair.lr)
+    save(tmp_path / "alone" / "HR" / "1.png", np.pad(pair.hr, ((0, 3), (0, 1), (0, 0))))  # is trimmed
+    alone = evaluation.find_benchmark("alone", str(tmp_path / "alone"), 4)
+    assert alone.lr_is_made
+    np.testing.assert_array_equal(alone.read(0).lr, pair.lr)
+
+
+def test_a_score_compares_on_y_and_rgb_and_with_the_input(benchmark):
+    pair = benchmark.read(0)
+    sr = bicubic(pair.lr)
+    score = evaluation.score(pair, sr, 4, None, 2.5)
+    assert (score.psnr_y, score.ssim_y) == (metrics.psnr(pair.hr, sr), metrics.ssim(pair.hr, sr))
+    assert (score.psnr_rgb, score.ssim_rgb) == (
+        metrics.psnr(pair.hr, sr, 4, "rgb"),
+        metrics.ssim(pair.hr, sr, 4, "rgb"),
+    )
+    assert score.lr_psnr == metrics.psnr(pair.lr, sources.shrink(sr, 4), 1, "rgb")
+    assert (score.vgg_distance, score.seconds) == (None, 2.5)
+    assert evaluation.score(pair, pair.hr, 4, None, 1)[:5] == (100, 1, 100, 1, 100)
+
+
+def test_the_vgg_distance_is_that_of_the_features():
+    vgg = VGG.build("vgg16:block2_conv1", "random")
+    hr, sr = picture(24, 28), picture(24, 28, 1)
+    one, other = (vgg(image[None].astype(np.float32)).numpy() for image in (hr, sr))
+    assert evaluation.vgg_distance(vgg)(hr, sr) == pytest.approx(np.mean((one - other) ** 2), rel=1e-4)
+
+
+def test_seconds_leave_out_what_is_done_once(benchmark):
+    calls = []
+
+    def upscale(lr):
+        calls.append(lr.shape)
+        return enlarged(lr)
+
+    rows = list(evaluation.evaluate(benchmark, {"nearest": upscale}))
+    assert calls == [(10, 12, 3), (10, 12, 3), (11, 10, 3)]
+    assert [(row.picture, row.model) for row in rows] == [("0", "nearest"), ("1", "nearest")]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: has no picture of that name in .*LRx4"),
+        (lambda root: save(root / "LRx4" / "1x4.png", picture(10, 10)), "1: HR and LR do not belong together at a"),
+        (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; take it out of the benchmark"),
+        (lambda root: (root / "HR").rename(root / "hr"), "no pictures in .*HR; put the true ones there"),
+        (lambda root: save(root / "HR" / "1.png", picture(18, 40)), "1.png: too small to be measured"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
+    save(tmp_path / "Set2" / "LRx4" / "1x4.png", picture(4, 10)) if "too small" in said else None
+    change(tmp_path / "Set2")
+    with pytest.raises(UserError, match=said):
+        found = evaluation.find_benchmark("Set2", str(tmp_path / "Set2"), 4)
+        list(evaluation.evaluate(found, {"bicubic": bicubic}))
+
+
+METHODS = {"bicubic": bicubic, "nearest": enlarged}
+
+
+@pytest.fixture
+def result(benchmark):
+    return Result(benchmark, list(evaluation.evaluate(benchmark, METHODS)))
+
+
+def test_tables_hold_the_means_of_each_model(result):
+    lines = table(by_model(result.rows)).splitlines()
+    assert len({len(line) for line in lines}) == 1 and "VGG" not in lines[0]
+    mean = np.mean([row.score.psnr_y for row in result.rows if row.model == "nearest"])
+    assert lines[3].startswith(f"| nearest |{mean:12.2f} |"[:11]) and f" {mean:.2f} " in lines[3]
+
+
+def test_reports_say_how_everything_was_measured(result):
+    measured = Measured(4, {"weights/nearest.keras": "nearest"}, "tensorflow, float32, 2 CPU cores")
+    content = json.loads(as_json([result], measured))
+    assert content["benchmarks"]["Set2"]["lr"] == "the benchmark's own LRx4"
+    assert content["benchmarks"]["Set2"]["means"]["bicubic"] == by_model(result.rows)["bicubic"]._asdict()
+    assert "4 pixels cut from each side" in content["protocol"]["pictures"]
+    assert "vgg_distance" not in content["protocol"]
+    text = markdown([result], measured)
+    for said in ("## Set2, ×4, 2 pictures", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
+        assert said in text
+    with_features = measured._replace(vgg="vgg19:block5_conv4, imagenet")
+    assert "vgg19:block5_conv4, imagenet" in markdown([result], with_features)
+
+
+def test_the_csv_has_a_line_for_each_picture_and_model(result):
+    lines = list(csv.DictReader(as_csv([result]).splitlines()))
+    assert [(line["benchmark"], line["picture"], line["model"]) for line in lines] == [
+        ("Set2", picture_, model) for picture_ in "01" for model in METHODS
+    ]
+    assert float(lines[0]["psnr_y"]) == result.rows[0].score.psnr_y
+
+
+def test_the_figure_shows_the_worst_and_the_best_picture_of_the_last_model(result):
+    figure = draw_worst_and_best(result, METHODS)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["0 (worst)", "bicubic", "nearest", "High resolution", "1 (best)", *titles[1:4]]
+    shown = result.rows[-1].score
+    assert figure.axes[6].get_xlabel() == f"{shown.psnr_y:.2f} dB / {shown.ssim_y:.4f}"
