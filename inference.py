@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.input:
         for name in ("model", "blend", "output", "outscale", "overwrite", "compare", "html", "tile"):
-            if getattr(args, name) not in (None, False):
+            if getattr(args, name) is not parser.get_default(name):
                 parser.error(f"--{name} goes with --input")
     if args.model and args.blend is not None:
         parser.error("--blend mixes two generators, --model names one; give one of the flags")

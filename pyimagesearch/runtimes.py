@@ -67,7 +67,8 @@ def _openvino(network: keras.Model, precision: str) -> Network:
     import openvino
 
     signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
-    model = openvino.convert_model(tf.function(lambda x: network(x, training=False), input_signature=signature))
+    function = tf.function(lambda x: network(x, training=False), input_signature=signature)
+    model = openvino.convert_model(function, share_weights=False)  # those of a network that may be gone soon
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     compiled = _core().compile_model(model, "CPU", hint)
 
