@@ -24,10 +24,8 @@ import keras
 
 from pyimagesearch import devices, evaluation, evaluation_reports, generators, runtimes, upscaling, utils
 from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Config
-from pyimagesearch.errors import UserError
-from pyimagesearch.evaluation import Upscale
 from pyimagesearch.evaluation_reports import Measured, Result
-from pyimagesearch.files import short_names, written_whole
+from pyimagesearch.files import short_names
 from pyimagesearch.vgg import VGG
 
 
@@ -47,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--output", metavar="DIR", default="outputs/evaluation", help="where tables and figures go (%(default)s)")
     add("--vgg-weights", metavar="imagenet|random|PATH", help="compare VGG features, too, of these weights")
-    add("--vgg-layer", metavar="NETWORK:LAYER", default=Config.vgg_layer, help="which features (%(default)s)")
+    add("--vgg-layer", metavar="NETWORK:LAYER", help=f"which features ({Config.vgg_layer})")
     add("--runtime", choices=runtimes.RUNTIMES, default="auto", help="auto: OpenVINO on CPUs that have it")
     add(
         "--precision",
@@ -57,71 +55,49 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.model = args.model or [SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR]
-    if args.blend and len(args.model) != 2:
+    if "://" in args.output:
+        parser.error(f"--output {args.output}: tables are written to this machine only; give a folder on it")
+    if args.vgg_layer and not args.vgg_weights:
+        parser.error("--vgg-layer says which features are compared, --vgg-weights of which weights; give both")
+    args.vgg_layer = args.vgg_layer or Config.vgg_layer
+    if args.blend and len(short_names(args.model)) != 2:
         parser.error("--blend mixes two models; give a pretrained and an SRGAN generator with --model")
     return args
 
 
-def load_models(paths: Sequence[str], shares: Sequence[float]) -> dict[str, keras.Model]:
-    """Load generators, by short names, and add mixtures of the two."""
-    models = {name: generators.load_generator(path) for path, name in short_names(paths).items()}
+def load_models(paths: Mapping[str, str], shares: Sequence[float]) -> dict[str, keras.Model]:
+    """Load generators, and add mixtures of the two."""
+    models = {name: generators.load_generator(path) for name, path in paths.items()}
     pair = tuple(models.values())
     return models | {f"blend {share:g}": generators.blend(*pair, share) for share in shares}
-
-
-def common_scale(models: Mapping[str, keras.Model]) -> int:
-    """Return how many times larger all of the generators make pictures.
-
-    Raises:
-        UserError: they differ in that.
-    """
-    scales = {generators.scaling_factor(model): name for name, model in models.items()}
-    if len(scales) > 1:
-        different = ", ".join(f"{name} ×{scale}" for scale, name in scales.items())
-        raise UserError(f"--model: one table holds generators of one scale only: {different}; measure them apart")
-    return next(iter(scales))
-
-
-def write(results: Sequence[Result], measured: Measured, methods: Mapping[str, Upscale], folder: str) -> None:
-    """Write the tables of all benchmarks, and a figure for each."""
-    texts = {
-        "results.md": evaluation_reports.markdown(results, measured),
-        "results.json": evaluation_reports.as_json(results, measured),
-        "pictures.csv": evaluation_reports.as_csv(results),
-    }
-    for name, text in texts.items():
-        with written_whole(os.path.join(folder, name)) as aside, open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
-    for result in results:
-        figure = evaluation_reports.worst_and_best(result, methods)
-        utils.save_figure(figure, os.path.join(folder, f"{result.benchmark.name.replace('/', ' ')}.png"))
-    logging.info("tables and figures written: %s", folder)
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the generators on the benchmarks, and write tables and figures."""
     args = parse_args(argv)
-    models = load_models(args.model, args.blend)
-    scale = common_scale(models)
+    paths = short_names(args.model)
+    models = load_models(paths, args.blend)
+    scale = generators.common_scale(models)
     benchmarks = [
-        evaluation.find_benchmark(name, folder, scale) for folder, name in short_names(args.benchmark).items()
+        evaluation.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()
     ]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
-    methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0]}
-    methods |= {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
-    vgg = VGG.build(args.vgg_layer, args.vgg_weights) if args.vgg_weights else None
-    measured = Measured(
-        scale,
-        models=dict(short_names(args.model)),
-        computed=f"{runtime}, {precision}, {devices.describe()}",
-        vgg=f"{args.vgg_layer}, {args.vgg_weights}" if vgg else None,
-    )
+    methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
+    methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
+    vgg_weights = args.vgg_weights and VGG.settle(args.vgg_layer, args.vgg_weights)
+    vgg = VGG.build(args.vgg_layer, vgg_weights) if vgg_weights else None
+    features = f"{args.vgg_layer}, {vgg_weights}" if vgg else None
+    measured = Measured(scale, paths, runtimes.describe(runtime, precision), features)
+    os.makedirs(args.output, exist_ok=True)
     results = []
     for benchmark in benchmarks:
         results.append(Result(benchmark, list(evaluation.evaluate(benchmark, methods, vgg))))
-        print(evaluation_reports.section(results[-1]), end="\n\n")
-    write(results, measured, methods, args.output)
+        print(evaluation_reports.section(results[-1]), end="\n\n", flush=True)
+        evaluation_reports.write_tables(results, measured, args.output)
+        figure = evaluation_reports.worst_and_best(results[-1], methods)
+        utils.save_figure(figure, os.path.join(args.output, f"{benchmark.name.replace('/', ' ')}.png"))
+    logging.info("tables and figures written: %s", args.output)
     return 0
 
 

@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", metavar="PATH", default=Paths().generator, help="the generator (%(default)s)")
     parser.add_argument("--format", choices=exporting.FORMATS, required=True, help="what to write")
-    parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with another ending)")
+    parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser.parse_args(argv)
 

@@ -2,10 +2,11 @@
 """Make pictures and films four times as large, or compare both generators on held-out photographs.
 
 Examples:
-    python inference.py --device gpu                                  # the comparison grid
-    python inference.py --device gpu --input photo.jpg                # becomes outputs/enlarged/photo.png
-    python inference.py --device gpu --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
-    python inference.py --device gpu --input film.mp4
+    python inference.py --input photo.jpg                # becomes outputs/enlarged/photo.png
+    python inference.py --input photo.jpg --blend 0.5    # less sharp, more faithful
+    python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
+    python inference.py --input film.mp4
+    python inference.py --device gpu                     # the comparison grid
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
@@ -36,7 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--input", nargs="+", metavar="PATH", help="pictures and films to make larger: files, folders, patterns")
     add = parser.add_argument_group("with --input").add_argument
-    add("--model", metavar="PATH", help="the generator (the SRGAN of --outputs, or else the project's)")
+    add("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
     add("--output", metavar="DIR", help="where the results go (enlarged, in --outputs)")
     add("--format", choices=FORMATS, default="png", help="of the results (%(default)s)")
@@ -93,7 +94,7 @@ def choose_generator(args: argparse.Namespace, paths: Paths) -> keras.Model:
     """Return the generator that the flags ask for."""
     if args.model:
         return generators.load_generator(args.model)
-    pretrained, srgan = generators.choose_paths(paths)
+    pretrained, srgan = generators.choose_paths(paths, trained=bool(args.outputs or args.bucket))
     if args.blend is None:
         return generators.load_generator(srgan)
     return generators.blend(*map(generators.load_generator, (pretrained, srgan)), args.blend)

@@ -14,7 +14,7 @@ import argparse
 import functools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
@@ -69,7 +69,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
     add("--freeze-bn", action="store_true", default=None, help="keep the generator's batch statistics in the GAN stage")
     add("--no-bn", action="store_false", dest="bn", default=None, help="a generator without batch normalization")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.init_generator and (args.scaling_factor or args.bn is not None):
+        parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
+    return args
 
 
 def choose_config(args: argparse.Namespace, start: keras.Model | None = None) -> Config:
@@ -94,6 +97,13 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         batch_norm=args.bn,
     )
     return recipe.shaped_like(config, start) if start else config
+
+
+def find_start(init_generator: str | None, paths: Paths, begun: bool) -> keras.Model | None:
+    """Return the generator that the second stage starts from, or what is kept of it once that has begun."""
+    if not init_generator:
+        return None
+    return generators.load_generator(paths.pretrained_generator if begun else init_generator)
 
 
 def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
@@ -135,18 +145,21 @@ def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
 
 
 def prepare(
-    config: Config, paths: Paths, shards: Sequence[str], vgg: keras.Model, cluster: devices.Cluster | None
+    config: Config,
+    paths: Paths,
+    shards: Mapping[str, Sequence[str]],
+    vgg: keras.Model,
+    cluster: devices.Cluster | None,
 ) -> Training:
     """Return what both stages share, under the present strategy."""
     strategy = tf.distribute.get_strategy()
-    test_shards = tfrecords.find_shards(paths.records, "test", config.scaling_factor)
     return Training(
         config,
         paths,
         vgg,
         recipe.Snapshot(config),
-        prepare_batches(config, shards, strategy.num_replicas_in_sync),
-        load_test_pairs(test_shards, config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
+        prepare_batches(config, shards["train"], strategy.num_replicas_in_sync),
+        load_test_pairs(shards["test"], config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
         writes=cluster is None or cluster.index == 0,
         jit_compile=devices.compiles_well(strategy),
     )
@@ -159,12 +172,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = cli.find_paths(args)
     cluster = devices.find_cluster() if args.device == "gpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
-    start = generators.load_generator(args.init_generator) if args.init_generator else None
+    begun = run_config.has_checkpoints(paths, "finetune") and not args.fresh
+    start = find_start(args.init_generator, paths, begun)
     config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    shards = tfrecords.find_shards(paths.records, "train", config.scaling_factor)
-    logging.info("training shards found: %d", len(shards))
+    splits = ("train", "test")
+    shards = {split: tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in splits}
+    logging.info("training shards found: %d", len(shards["train"]))
     vgg_weights = VGG.settle(config.vgg_layer, args.vgg_weights)
     run = run_config.describe(
         config,
@@ -174,12 +189,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         init_generator=args.init_generator,
         records=tfrecords.fingerprint(paths.records),
     )
-    with strategy.scope(), tfrecords.damage_named(shards), devices.lost_workers_named(cluster):
+    with strategy.scope(), tfrecords.damage_named(shards["train"]), devices.lost_workers_named(cluster):
         training_loop.agree(
             run_config.checksum(run), "TF_CONFIG: the workers have other flags or records; give all the same"
         )
         training = prepare(config, paths, shards, VGG.build(config.vgg_layer, vgg_weights), cluster)
-        begun = run_config.has_checkpoints(paths, "finetune") and not args.fresh
         run_config.begin(paths, run, args.fresh, training.writes)
         if start and not begun:
             training.start_from(start)

@@ -33,7 +33,7 @@ def _standard_error_muted() -> Iterator[None]:
 with _standard_error_muted():
     import tensorflow as tf
 
-tf.get_logger().setLevel(logging.ERROR)
+tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers: of functions traced again, and so on
 logging.getLogger("absl").setLevel(logging.WARNING)
 
 # What file systems, local or gs://, answer when a path cannot be read or written.

@@ -37,7 +37,7 @@ class View(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """A picture, its truth, what models made of it, and what is said of that: all uint8 RGB [H, W, 3], by name."""
+    """A picture's title, its truth, and by name what models made of it, uint8 RGB [H, W, 3], and a caption for each."""
 
     title: str
     hr: np.ndarray
@@ -79,7 +79,7 @@ def _enlarged_part(
 def before_and_after(before: Picture, after: Picture) -> Figure:
     """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
     height, width, _ = after.pixels.shape
-    top, left, size = most_detailed(after.pixels)
+    top, left, size = _most_detailed(after.pixels)
     insets = {
         "Bicubic": _enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
         "SRGAN": _rgb(after.pixels[top : top + size, left : left + size]),
@@ -101,15 +101,17 @@ def against_truth(rows: Sequence[Truth]) -> Figure:
     figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         height, width, _ = row.hr.shape
-        top, left, size = most_detailed(row.hr)
+        top, left, size = _most_detailed(row.hr)
         whole, *insets = axes
         whole.imshow(_shrunk(row.hr), extent=(0, width, height, 0))
         whole.add_patch(Rectangle((left, top), size, size, fill=False, color="blue"))
-        whole.set(title=row.title, xticks=[], yticks=[])
-        images = {**row.results, "High resolution": row.hr}
-        for inset, (title, image) in zip(insets, images.items(), strict=True):
+        whole.set_title(row.title, parse_math=False)
+        whole.set(xticks=[], yticks=[])
+        images = [*row.results.items(), ("High resolution", row.hr)]
+        for inset, (title, image) in zip(insets, images, strict=True):
             inset.imshow(image[top : top + size, left : left + size], interpolation="nearest")
-            inset.set(title=title, xlabel=row.captions.get(title, ""), xticks=[], yticks=[])
+            inset.set_title(title, parse_math=False)
+            inset.set(xlabel=row.captions.get(title, ""), xticks=[], yticks=[])
     return figure
 
 
@@ -119,7 +121,7 @@ def _shrunk(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
+def _most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
     """Return the top, the left and the side of the square of a picture that has the strongest edges."""
     height, width, _ = pixels.shape
     size = min(height, width, max(64, max(height, width) // INSET_PARTS))

@@ -180,14 +180,6 @@ def is_cpu() -> bool:
     return not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
-def describe() -> str:
-    """Return what computes here, in words."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "a GPU")
-    return f"{os.cpu_count()} CPU cores"
-
-
 def compiles_well(strategy: tf.distribute.Strategy) -> bool:
     """Return whether XLA makes training faster: on one GPU; on the CPU it makes it slower."""
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))

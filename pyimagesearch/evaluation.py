@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from pyimagesearch import metrics
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files
+from pyimagesearch.files import find_files, printable
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb
 from pyimagesearch.sources import make_pair, shrink
 from pyimagesearch.tfrecords import Pair
+from pyimagesearch.upscaling import OUT_OF_MEMORY
 
 Upscale = Callable[[np.ndarray], np.ndarray]
 """From uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
@@ -23,7 +24,7 @@ PSNR_OF_EQUALS = 100.0
 """What counts, in dB, where there is no error at all and PSNR is infinite."""
 
 SMALLEST_SIDE = 11
-"""Pixels that a picture must have left within its border: the window of SSIM."""
+"""Pixels that a picture must have left when it is trimmed and its border cut: the window of SSIM."""
 
 
 class Benchmark(NamedTuple):
@@ -46,10 +47,16 @@ class Benchmark(NamedTuple):
         """
         name, hr_path, lr_path = self.files[number]
         hr = _read(hr_path)
-        pair = _trimmed(name, _read(lr_path), hr, self.scale) if lr_path else make_pair(name, hr, self.scale)
-        if min(pair.hr.shape[:2]) < SMALLEST_SIDE + 2 * self.scale:
+        if min(hr.shape[:2]) < SMALLEST_SIDE + 3 * self.scale:
             raise UserError(f"{hr_path}: too small to be measured; take it out of the benchmark")
-        return pair
+        if lr_path is None:
+            return make_pair(name, hr, self.scale)
+        lr = _read(lr_path)
+        height, width = (self.scale * side for side in lr.shape[:2])
+        excess = hr.shape[0] - height, hr.shape[1] - width
+        if min(excess) < 0 or max(excess) >= self.scale:
+            raise UserError(f"{hr_path} and {lr_path}: not of the same picture, HR is not {self.scale} times as large")
+        return Pair(name, lr, hr[:height, :width])
 
 
 def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
@@ -61,25 +68,31 @@ def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
         scale: how many times larger HR is than LR.
 
     Raises:
-        UserError: a folder or a picture is missing.
+        UserError: a folder or a picture is missing, or there are several of one name.
     """
     hr_folder, lr_folder = os.path.join(folder, "HR"), os.path.join(folder, f"LRx{scale}")
-    hr_paths = find_files(hr_folder, PICTURE_ENDINGS)
+    hr_paths = _by_name(hr_folder)
     if not hr_paths:
         raise UserError(f"--benchmark {folder}: no pictures in {hr_folder}; put the true ones there")
-    lr_paths = {_name(path, lr_folder): path for path in find_files(lr_folder, PICTURE_ENDINGS)}
+    lr_is_made = not os.path.isdir(lr_folder)
+    lr_paths = {} if lr_is_made else _by_name(lr_folder)
     files = []
-    for hr_path in hr_paths:
-        picture = _name(hr_path, hr_folder)
+    for picture, hr_path in hr_paths.items():
         lr_path = lr_paths.get(picture) or lr_paths.get(f"{picture}x{scale}")
-        if lr_paths and not lr_path:
+        if not lr_path and not lr_is_made:
             raise UserError(f"{hr_path}: has no picture of that name in {lr_folder}")
         files.append((picture, hr_path, lr_path))
     return Benchmark(name, scale, files)
 
 
-def _name(path: str, folder: str) -> str:
-    return os.path.splitext(os.path.relpath(path, folder))[0]
+def _by_name(folder: str) -> dict[str, str]:
+    paths = {}
+    for path in find_files(folder, PICTURE_ENDINGS):
+        name = printable(os.path.splitext(os.path.relpath(path, folder))[0])
+        if name in paths:
+            raise UserError(f"{paths[name]} and {path}: two pictures of one name; take one out of the benchmark")
+        paths[name] = path
+    return paths
 
 
 def _read(path: str) -> np.ndarray:
@@ -87,15 +100,6 @@ def _read(path: str) -> np.ndarray:
         return read_rgb(path)
     except PictureError as error:
         raise UserError(f"{path}: {error}; take it out of the benchmark") from error
-
-
-def _trimmed(name: str, lr: np.ndarray, hr: np.ndarray, scale: int) -> Pair:
-    height, width = (scale * side for side in lr.shape[:2])
-    excess = hr.shape[0] - height, hr.shape[1] - width
-    if min(excess) < 0 or max(excess) >= scale:
-        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (hr, lr))
-        raise UserError(f"{name}: HR and LR do not belong together at a scale of {scale}: {sizes} pixels")
-    return Pair(name, lr, hr[:height, :width])
 
 
 class Score(NamedTuple):
@@ -126,19 +130,28 @@ def evaluate(benchmark: Benchmark, models: Mapping[str, Upscale], vgg: keras.Mod
         models: what makes pictures larger, by name.
         vgg: the network whose features are compared; they are not if None.
 
+    Yields:
+        A row for each model on each picture.
+
     Raises:
-        UserError: as `Benchmark` does.
+        UserError: as `Benchmark.read` does, or a picture is too large for the memory or too small for the features.
     """
     distance = vgg_distance(vgg) if vgg else None
-    for number in range(len(benchmark.files)):
+    for number, (_, hr_path, _) in enumerate(benchmark.files):
         pair = benchmark.read(number)
+        if vgg:
+            _check_features(vgg, pair.hr, hr_path)
         for name, upscale in models.items():
-            if number == 0:
-                upscale(pair.lr)  # what is done once is not timed
-            start = time.perf_counter()
-            sr = upscale(pair.lr)
-            seconds = time.perf_counter() - start
-            yield Row(pair.name, name, score(pair, sr, benchmark.scale, distance, seconds))
+            try:
+                if number == 0:
+                    upscale(pair.lr)  # what is done once is not timed
+                start = time.perf_counter()
+                sr = upscale(pair.lr)
+                seconds = time.perf_counter() - start
+                row = Row(pair.name, name, score(pair, sr, benchmark.scale, distance, seconds))
+            except OUT_OF_MEMORY as error:
+                raise UserError(f"{hr_path}: too large for the memory; take it out of the benchmark") from error
+            yield row
 
 
 def score(
@@ -169,6 +182,13 @@ def vgg_distance(vgg: keras.Model) -> Callable[[np.ndarray, np.ndarray], float]:
         return tf.reduce_mean(tf.square(vgg(hr[None]) - vgg(sr[None])))
 
     return lambda hr, sr: float(distance(*(image.astype(np.float32) for image in (hr, sr))))
+
+
+def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
+    try:
+        vgg.compute_output_shape((1, *hr.shape))
+    except ValueError as error:
+        raise UserError(f"{path}: too small for the features of --vgg-layer; choose another layer") from error
 
 
 def means(rows: Sequence[Row]) -> Score:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 
 from pyimagesearch.comparison import Truth, against_truth
 from pyimagesearch.evaluation import PSNR_OF_EQUALS, Benchmark, Row, Score, Upscale, means
+from pyimagesearch.files import written_whole
 
 
 class Measured(NamedTuple):
-    """How models were measured: at which scale, which files by their names, what computed, and which VGG features."""
+    """How models were measured: at which scale, which by their names, what computed, and which VGG features if any."""
 
     scale: int
     models: Mapping[str, str]
@@ -45,15 +47,16 @@ def protocol(measured: Measured) -> dict[str, str]:
     said = {
         "pictures": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
         "means": "of the pictures' own figures",
-        "psnr_y": f"PSNR on Y of ITU-R BT.601 (16..235), peak 255; {PSNR_OF_EQUALS:.0f} dB where there is no error",
+        "psnr_y": f"PSNR on Y of ITU-R BT.601 (16..235), peak 255, at most {PSNR_OF_EQUALS:.0f} dB",
         "ssim_y": "SSIM on that Y: Gaussian window of 11 x 11 pixels, sigma 1.5, K1 0.01, K2 0.03, range 255",
         "psnr_rgb": "the same on red, green and blue together",
         "ssim_rgb": "the mean of the three channels",
-        "vgg_distance": f"mean squared distance of features of whole pictures: {measured.vgg}, divided by 12.75",
+        "vgg_distance": f"mean squared distance of the features of whole pictures, {measured.vgg}, over 12.75",
         "lr_psnr": "PSNR on RGB of the result, reduced again by antialiased bicubic interpolation, against the input; "
         "1 pixel cut from each side",
         "seconds": "to compute a result in memory, after a first one that is not timed",
         "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
+        "blend": "weights between those of the first and the second model, that share of the way",
         "computed": measured.computed,
     }
     return {name: text for name, text in said.items() if measured.vgg or name != "vgg_distance"}
@@ -77,7 +80,8 @@ def table(scores: Mapping[str, Score]) -> str:
     shown = [column for column in COLUMNS if None not in [getattr(score, column) for score in scores.values()]]
     lines = [["", *(COLUMNS[column][0] for column in shown)]]
     for name, score in scores.items():
-        lines.append([name, *(format(getattr(score, column), COLUMNS[column][1]) for column in shown)])
+        cells = (format(getattr(score, column), COLUMNS[column][1]) for column in shown)
+        lines.append([name.replace("|", "\\|"), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     padded = (
@@ -90,7 +94,7 @@ def table(scores: Mapping[str, Score]) -> str:
 def section(result: Result) -> str:
     """Return a benchmark's heading and table, as Markdown."""
     benchmark, rows = result
-    heading = f"## {benchmark.name}, ×{benchmark.scale}, {len(benchmark.files)} pictures"
+    heading = f"## {benchmark.name}, ×{benchmark.scale}, pictures: {len(benchmark.files)}"
     return f"{heading}\n\n{table(by_model(rows))}\n\nLR: {lr_origin(benchmark)}."
 
 
@@ -98,7 +102,7 @@ def markdown(results: Sequence[Result], measured: Measured) -> str:
     """Return the tables of all benchmarks and how everything was measured, as Markdown."""
     headings = {column: heading for column, (heading, _) in COLUMNS.items()}
     said = "\n".join(f"- {headings.get(name, name)}: {text}" for name, text in protocol(measured).items())
-    models = "\n".join(f"- {name}: `{path}`" for path, name in measured.models.items())
+    models = "\n".join(f"- {name}: `{path}`" for name, path in measured.models.items())
     parts = [*map(section, results), f"## Models\n\n{models}", f"## How it was measured\n\n{said}"]
     return "# Evaluation\n\n" + "\n\n".join(parts) + "\n"
 
@@ -107,7 +111,7 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
     """Return the means of all benchmarks, of which files and how everything was measured, as JSON."""
     content = {
         "protocol": protocol(measured),
-        "models": {name: path for path, name in measured.models.items()},
+        "models": dict(measured.models),
         "benchmarks": {
             benchmark.name: {
                 "scale": benchmark.scale,
@@ -131,12 +135,24 @@ def as_csv(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
+def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> None:
+    """Write the tables of some benchmarks into a folder, as Markdown, JSON and CSV."""
+    texts = {
+        "results.md": markdown(results, measured),
+        "results.json": as_json(results, measured),
+        "pictures.csv": as_csv(results),
+    }
+    for name, text in texts.items():
+        with written_whole(os.path.join(folder, name)) as aside, open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
 def worst_and_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
     """Draw what the methods make of the pictures on which the last of them has the lowest and the highest PSNR on Y."""
     benchmark, rows = result
     last = [row.score.psnr_y for row in rows if row.model == rows[-1].model]
-    extremes = {"worst": last.index(min(last)), "best": last.index(max(last))}
-    return against_truth([_truth(title, benchmark, number, rows, methods) for title, number in extremes.items()])
+    extremes = {last.index(min(last)): "worst", last.index(max(last)): "best"}
+    return against_truth([_truth(title, benchmark, number, rows, methods) for number, title in extremes.items()])
 
 
 def _truth(title: str, benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:

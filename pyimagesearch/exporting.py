@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
@@ -56,7 +57,7 @@ def choose_output(model: str, format: str, output: str | None = None, overwrite:
     Args:
         model: the path of the model.
         format: a key of `FORMATS`.
-        output: where to; by default beside the model, with another ending.
+        output: where to; by default beside the model, with the format's ending.
         overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
 
     Raises:
@@ -69,6 +70,8 @@ def choose_output(model: str, format: str, output: str | None = None, overwrite:
     if not _is_folder(format) and not path.endswith(ending):
         raise UserError(f"--output {path}: --format {format} makes a file that ends in {ending}; name it so")
     path = os.path.normpath(path)
+    if os.path.realpath(path) == os.path.realpath(model):
+        raise UserError(f"{path}: the model itself, which stays as it is; give another --output")
     if os.path.lexists(path):
         _check_replaceable(path, format, overwrite)
     return path
@@ -105,16 +108,18 @@ def export(generator: keras.Model, format: str, output: str) -> None:
     _, dtype, keras_name, _ = FORMATS[format]
     with _written_whole(output) as aside, _quiet():
         if keras_name is None:
-            generator.save(aside)
-            _halve(aside)
+            _halve(generator, aside)
             return
         network = _network(fold_batch_norm(generator), dtype)
         lr = keras.InputSpec(dtype=dtype, shape=(None, None, None, 3), name="lr")
         network.export(aside, format=keras_name, verbose=False, input_signature=[lr])
 
 
-def _halve(path: str) -> None:
-    """Turn the weights in a `.keras` file into 16 bits."""
+def _halve(generator: keras.Model, path: str) -> None:
+    """Save a generator with its weights in 16 bits."""
+    if any(np.abs(weight).max() > np.finfo(np.float16).max for weight in generator.get_weights()):
+        raise UserError("--format keras: this generator has weights too large for 16 bits; keep the file that it is in")
+    generator.save(path)
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}
     members = {name: _halved(data) if name.endswith(".h5") else data for name, data in members.items()}

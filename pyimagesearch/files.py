@@ -54,13 +54,14 @@ def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each path a name of its own: its last part without ending, with those before it as far as needed."""
-    parts = {path: os.path.splitext(os.path.normpath(path))[0].split(os.sep) for path in paths}
-    for length in range(1, 1 + max(map(len, parts.values()))):
-        names = {path: "/".join(part[-length:]) for path, part in parts.items()}
-        if len(set(names.values())) == len(names):
+    """Return each path once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
+    distinct = {os.path.abspath(path): path for path in paths}
+    parts = {path: printable(full).removesuffix(".keras").split(os.sep) for full, path in distinct.items()}
+    for length in range(1, max(map(len, parts.values()))):
+        names = {"/".join(part[-length:]): path for path, part in parts.items()}
+        if len(names) == len(parts):
             return names
-    return {path: path for path in paths}
+    return {path: path for path in parts}
 
 
 def printable(path: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -36,11 +36,16 @@ _POINTWISE = (
 )
 
 
-def choose_paths(paths: Paths) -> tuple[str, str]:
-    """Return the paths of the pretrained and the SRGAN generator: trained ones, or else those of the project."""
-    if tf.io.gfile.exists(paths.generator):
+def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
+    """Return the paths of the pretrained and the SRGAN generator.
+
+    Args:
+        paths: where trained ones are.
+        trained: whether to insist on them; otherwise, those of the project are taken if there is no trained SRGAN.
+    """
+    if trained or tf.io.gfile.exists(paths.generator):
         return paths.pretrained_generator, paths.generator
-    logging.info("no trained model in %s: taking the one that came with the project", paths.outputs)
+    logging.info("no trained SRGAN in %s: taking the one that came with the project", paths.outputs)
     return SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR
 
 
@@ -81,6 +86,19 @@ def blend(faithful: keras.Model, sharp: keras.Model, share: float) -> keras.Mode
     blended = keras.models.clone_model(sharp)
     blended.set_weights([(1 - share) * one + share * other for one, other in pairs])
     return blended
+
+
+def common_scale(models: Mapping[str, keras.Model]) -> int:
+    """Return how many times larger all of some generators, by name, make pictures.
+
+    Raises:
+        UserError: they differ in that.
+    """
+    scales = {scaling_factor(model): name for name, model in models.items()}
+    if len(scales) > 1:
+        different = ", ".join(f"{name} ×{scale}" for scale, name in scales.items())
+        raise UserError(f"--model: one table holds generators of one scale only: {different}; measure them apart")
+    return next(iter(scales))
 
 
 def scaling_factor(generator: keras.Model) -> int:

@@ -32,17 +32,29 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
 
 
 def shaped_like(config: Config, generator: keras.Model) -> Config:
-    """Return `config` with the network of a generator from `SRGAN.generator`.
+    """Return `config` with the network of a generator from `SRGAN.generator`, whose width the discriminator takes, too.
 
     Raises:
         UserError: it is not such a network.
     """
+    problem = "--init-generator: not a network of this program; give a generator that train_srgan.py made"
+    try:
+        shaped = _shaped_like(config, generator)
+        same = _outline(build_generator(shaped)) == _outline(generator)
+    except (IndexError, ValueError) as error:
+        raise UserError(problem) from error
+    if not same:
+        raise UserError(problem)
+    return shaped
+
+
+def _shaped_like(config: Config, generator: keras.Model) -> Config:
     filters = [layer.filters for layer in generator.layers if isinstance(layer, keras.layers.Conv2D)]
     kinds = [type(layer) for layer in generator.layers]
     scale = scaling_factor(generator)
     stages = filters[-scale.bit_length() : -1]
     doubling = [filters[0] * 2**stage for stage in range(1, scale.bit_length())]
-    shaped = dataclasses.replace(
+    return dataclasses.replace(
         config,
         scaling_factor=scale,
         feature_maps=filters[0],
@@ -50,9 +62,10 @@ def shaped_like(config: Config, generator: keras.Model) -> Config:
         batch_norm=keras.layers.BatchNormalization in kinds,
         upsampling_maps=None if stages == doubling else stages[0],
     )
-    if [weight.shape for weight in build_generator(shaped).weights] != [weight.shape for weight in generator.weights]:
-        raise UserError("--init-generator: not a network of this program; give a generator that train_srgan.py made")
-    return shaped
+
+
+def _outline(network: keras.Model) -> list[Any]:
+    return [(type(layer), [weight.shape for weight in layer.weights]) for layer in network.layers]
 
 
 def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:

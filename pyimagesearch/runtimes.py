@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,13 @@ def choose_runtime(runtime: str) -> str:
     if runtime != "auto":
         return runtime
     return "openvino" if installed and devices.is_cpu() else "tensorflow"
+
+
+def describe(runtime: str, precision: str) -> str:
+    """Return what computes, in words."""
+    gpus = tf.config.list_physical_devices("GPU") if runtime == "tensorflow" else []
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus[:1]]
+    return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
 
 
 def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:

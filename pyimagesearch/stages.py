@@ -34,9 +34,10 @@ class Training:
     jit_compile: bool = False
 
     def start_from(self, generator: keras.Model) -> None:
-        """Take the weights of a generator instead of those of the first stage."""
+        """Take a generator, of the network in training, instead of the first stage's, and save it in its place."""
         self.snapshot.generator.set_weights(generator.get_weights())
         self._save(self.paths.pretrained_generator, self.snapshot.generator)
+        logging.info("starting from the given generator, saved as %s", self.paths.pretrained_generator)
 
     def run(self, name: str, model: keras.Model, seconds_after: float = 0.0) -> keras.Model:
         """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved.

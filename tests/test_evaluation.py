@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -75,29 +76,46 @@ def test_seconds_leave_out_what_is_done_once(benchmark):
 
     def upscale(lr):
         calls.append(lr.shape)
+        time.sleep(1.5 if len(calls) == 1 else 0.1)
         return enlarged(lr)
 
     rows = list(evaluation.evaluate(benchmark, {"nearest": upscale}))
     assert calls == [(10, 12, 3), (10, 12, 3), (11, 10, 3)]
     assert [(row.picture, row.model) for row in rows] == [("0", "nearest"), ("1", "nearest")]
+    assert all(0.1 <= row.score.seconds < 1.5 for row in rows)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: has no picture of that name in .*LRx4"),
-        (lambda root: save(root / "LRx4" / "1x4.png", picture(10, 10)), "1: HR and LR do not belong together at a"),
+        (lambda root: save(root / "LRx4" / "1x4.png", picture(10, 10)), "1.png and .*1x4.png: not of the same picture"),
+        (lambda root: save(root / "HR" / "1.bmp", picture(44, 40)), "1.bmp and .*1.png: two pictures of one name"),
         (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; take it out of the benchmark"),
         (lambda root: (root / "HR").rename(root / "hr"), "no pictures in .*HR; put the true ones there"),
-        (lambda root: save(root / "HR" / "1.png", picture(18, 40)), "1.png: too small to be measured"),
+        (lambda root: save(root / "HR" / "1.png", picture(3, 40)), "1.png: too small to be measured"),
     ],
 )
 def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
-    save(tmp_path / "Set2" / "LRx4" / "1x4.png", picture(4, 10)) if "too small" in said else None
     change(tmp_path / "Set2")
     with pytest.raises(UserError, match=said):
         found = evaluation.find_benchmark("Set2", str(tmp_path / "Set2"), 4)
         list(evaluation.evaluate(found, {"bicubic": bicubic}))
+
+
+def test_what_has_no_features_so_deep_is_named(tmp_path):
+    save(tmp_path / "HR" / "0.png", smooth(24, 24))
+    small = evaluation.find_benchmark("small", str(tmp_path), 4)
+    with pytest.raises(UserError, match="0.png: too small for the features of --vgg-layer"):
+        list(evaluation.evaluate(small, {"bicubic": bicubic}, VGG.build("vgg16:block5_pool", "random")))
+
+
+def test_too_little_memory_is_told_with_the_picture(benchmark):
+    def upscale(lr):
+        raise MemoryError
+
+    with pytest.raises(UserError, match="0.png: too large for the memory"):
+        list(evaluation.evaluate(benchmark, {"large": upscale}))
 
 
 METHODS = {"bicubic": bicubic, "nearest": enlarged}
@@ -112,18 +130,18 @@ def test_tables_hold_the_means_of_each_model(result):
     lines = table(by_model(result.rows)).splitlines()
     assert len({len(line) for line in lines}) == 1 and "VGG" not in lines[0]
     mean = np.mean([row.score.psnr_y for row in result.rows if row.model == "nearest"])
-    assert lines[3].startswith(f"| nearest |{mean:12.2f} |"[:11]) and f" {mean:.2f} " in lines[3]
+    assert lines[3].startswith("| nearest |") and f" {mean:.2f} " in lines[3]
 
 
 def test_reports_say_how_everything_was_measured(result):
-    measured = Measured(4, {"weights/nearest.keras": "nearest"}, "tensorflow, float32, 2 CPU cores")
+    measured = Measured(4, {"nearest": "weights/nearest.keras"}, "tensorflow, float32, 2 CPU cores")
     content = json.loads(as_json([result], measured))
     assert content["benchmarks"]["Set2"]["lr"] == "the benchmark's own LRx4"
     assert content["benchmarks"]["Set2"]["means"]["bicubic"] == by_model(result.rows)["bicubic"]._asdict()
     assert "4 pixels cut from each side" in content["protocol"]["pictures"]
     assert "vgg_distance" not in content["protocol"]
     text = markdown([result], measured)
-    for said in ("## Set2, ×4, 2 pictures", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
+    for said in ("## Set2, ×4, pictures: 2", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
         assert said in text
     with_features = measured._replace(vgg="vgg19:block5_conv4, imagenet")
     assert "vgg19:block5_conv4, imagenet" in markdown([result], with_features)
@@ -143,3 +161,7 @@ def test_the_figure_shows_the_worst_and_the_best_picture_of_the_last_model(resul
     assert titles == ["0 (worst)", "bicubic", "nearest", "High resolution", "1 (best)", *titles[1:4]]
     shown = result.rows[-1].score
     assert figure.axes[6].get_xlabel() == f"{shown.psnr_y:.2f} dB / {shown.ssim_y:.4f}"
+    pair, insets = result.benchmark.read(1), [axes.images[0].get_array() for axes in figure.axes[5:]]
+    for inset, whole in zip(insets, [bicubic(pair.lr), enlarged(pair.lr), pair.hr], strict=True):
+        assert inset.shape == (40, 40, 3)  # of 44x40
+        assert any((inset == whole[top : top + 40]).all() for top in range(5))

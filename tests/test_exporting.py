@@ -17,6 +17,7 @@ from skimage import data
 
 import export
 from pyimagesearch import exporting
+from pyimagesearch.errors import UserError
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.srgan import SRGAN
 
@@ -183,6 +184,21 @@ def test_a_failure_leaves_the_earlier_export_and_nothing_else(generator, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         exporting.export(generator, "saved_model", str(path))
     assert {file: file.is_file() and file.read_bytes() for file in tmp_path.rglob("*")} == files
+
+
+def test_a_model_is_not_replaced_by_its_export(tmp_path):
+    model = tmp_path / "generator.keras"
+    for output in (None, str(tmp_path / "." / "generator.keras")):
+        with pytest.raises(UserError, match="generator.keras: the model itself"):
+            exporting.choose_output(str(model), "keras", output, overwrite=True)
+
+
+def test_weights_too_large_for_16_bits_are_refused(tmp_path):
+    generator = SRGAN.generator(4, 4, 1)
+    generator.weights[0].assign(generator.weights[0] + 7e4)
+    with pytest.raises(UserError, match="--format keras: this generator has weights too large for 16 bits"):
+        exporting.export(generator, "keras", str(tmp_path / "small.keras"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_half_the_space_holds_the_generator_itself(generator, tmp_path):

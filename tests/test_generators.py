@@ -173,7 +173,9 @@ def test_different_networks_do_not_mix(network):
 
 def test_trained_generators_go_before_those_of_the_project(tmp_path):
     paths = Paths(outputs=str(tmp_path))
+    trained = paths.pretrained_generator, paths.generator
     assert generators.choose_paths(paths) == (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
+    assert generators.choose_paths(paths, trained=True) == trained
     (tmp_path / "models").mkdir()
     SRGAN.generator(4, 4, 1).save(paths.generator)
-    assert generators.choose_paths(paths) == (paths.pretrained_generator, paths.generator)
+    assert generators.choose_paths(paths) == trained

@@ -112,10 +112,34 @@ def test_a_config_takes_over_the_network_of_a_generator(changes):
     )
 
 
-def test_a_network_of_another_kind_is_refused():
-    lr = keras.Input((None, None, 3))
+def no_convolution(lr):
+    return keras.layers.UpSampling2D(4)(lr)
+
+
+def three_times_as_large(lr):
+    return keras.layers.UpSampling2D(3)(keras.layers.Conv2D(3, 3, padding="same")(lr))
+
+
+def two_convolutions(lr):
     x = keras.layers.Conv2D(12, 5, padding="same")(lr)
     x = keras.layers.Conv2D(12, 3, padding="same")(keras.layers.Add()([x, x]))
-    x = keras.layers.Conv2D(3, 3, padding="same")(keras.ops.depth_to_space(x, 2))
+    return keras.layers.Conv2D(3, 3, padding="same")(keras.ops.depth_to_space(x, 2))
+
+
+@pytest.mark.parametrize("network", [no_convolution, three_times_as_large, two_convolutions])
+def test_a_network_of_another_kind_is_refused(network):
+    lr = keras.Input((None, None, 3))
     with pytest.raises(UserError, match="--init-generator: not a network of this program"):
-        recipe.shaped_like(Config(), keras.Model(lr, x))
+        recipe.shaped_like(Config(), keras.Model(lr, network(lr)))
+
+
+def test_a_network_that_computes_something_else_is_refused():
+    other = keras.models.clone_model(recipe.build_generator(SMALL), clone_function=without_scaling)
+    with pytest.raises(UserError, match="--init-generator: not a network of this program"):
+        recipe.shaped_like(Config(), other)
+
+
+def without_scaling(layer):
+    if isinstance(layer, keras.layers.Rescaling):
+        return keras.layers.ReLU(name=layer.name)
+    return layer.from_config(layer.get_config())

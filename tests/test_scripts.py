@@ -200,6 +200,9 @@ def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
         (["--benchmark", "nowhere"], "--benchmark nowhere: no pictures in nowhere/HR"),
         (["--benchmark", "Two", "--blend", "2"], "--blend"),
         (["--benchmark", "Two", "--blend", "0.5", "--model", "x2.keras"], "--blend mixes two models"),
+        (["--benchmark", "Two", "--output", "gs://there"], "--output gs://there: tables are written to this machine"),
+        (["--benchmark", "Two", "--vgg-layer", "vgg16:block1_conv1"], "--vgg-layer says which"),
+        (["--benchmark", "Two", "--model", "x4.keras", "./x4.keras", "--blend", "0"], "--blend mixes two models"),
         (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them apart"),
         (["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--blend", "1"], "--blend: the two generators are"),
         (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
@@ -305,6 +308,7 @@ def flags(workplace):
         (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),
+        (["--init-generator", "any.keras", "--no-bn"], "--init-generator brings its own network"),
     ],
 )
 def test_train_refuses(refused, flags, wrong, said):
