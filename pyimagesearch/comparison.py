@@ -25,7 +25,11 @@ VIEW_SIZE = 1200
 """The longest side of what a page shows of a result, in pixels."""
 
 INSET_PARTS = 12
-"""How many times smaller than the picture's longest side an inset's part of it is."""
+"""How many times smaller than the picture's longest side an inset's part of it is, before and after."""
+
+
+TRUTH_INSET_SIZE = 96
+"""The side of an inset's part of a picture beside its truth, in pixels."""
 
 
 class View(NamedTuple):
@@ -79,7 +83,7 @@ def _enlarged_part(
 def before_and_after(before: Picture, after: Picture) -> Figure:
     """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
     height, width, _ = after.pixels.shape
-    top, left, size = _most_detailed(after.pixels)
+    top, left, size = _most_detailed(after.pixels, max(64, max(height, width) // INSET_PARTS))
     insets = {
         "Bicubic": _enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
         "SRGAN": _rgb(after.pixels[top : top + size, left : left + size]),
@@ -101,7 +105,7 @@ def against_truth(rows: Sequence[Truth]) -> Figure:
     figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         height, width, _ = row.hr.shape
-        top, left, size = _most_detailed(row.hr)
+        top, left, size = _most_detailed(row.hr, TRUTH_INSET_SIZE)
         whole, *insets = axes
         whole.imshow(_shrunk(row.hr), extent=(0, width, height, 0))
         whole.add_patch(Rectangle((left, top), size, size, fill=False, color="blue"))
@@ -121,10 +125,10 @@ def _shrunk(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def _most_detailed(pixels: np.ndarray) -> tuple[int, int, int]:
-    """Return the top, the left and the side of the square of a picture that has the strongest edges."""
+def _most_detailed(pixels: np.ndarray, size: int) -> tuple[int, int, int]:
+    """Return top, left and side, at most `size`, of the square of a picture that has the strongest edges."""
     height, width, _ = pixels.shape
-    size = min(height, width, max(64, max(height, width) // INSET_PARTS))
+    size = min(height, width, size)
     grey = cv2.cvtColor(_shrunk(pixels), cv2.COLOR_RGB2GRAY)
     shrunk = grey.shape[0] / height, grey.shape[1] / width
     window = [max(1, int(size * factor)) for factor in shrunk]
