@@ -56,7 +56,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("the recipe").add_argument
     add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
     add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
-    add("--init-generator", metavar="PATH", help="start the second stage from this generator, its network and all")
+    add("--init-generator", metavar="PATH", help="start from this generator, its network and all")
+    add("--init-stage", choices=run_config.STAGES, default="finetune", help="with which stage (%(default)s)")
     add(
         "--vgg-weights",
         default="auto",
@@ -100,7 +101,7 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
 
 
 def find_start(init_generator: str | None, paths: Paths, begun: bool) -> keras.Model | None:
-    """Return the generator that the second stage starts from, or what is kept of it once that has begun."""
+    """Return the generator that the training starts from, or what is kept of it once that has begun."""
     if not init_generator:
         return None
     return generators.load_generator(paths.pretrained_generator if begun else init_generator)
@@ -125,8 +126,8 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
     return functools.partial(load, batch_size=config.train_batch_size)
 
 
-def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
-    """Run both stages, or with `from_pretrained` the second one, from the generator of the training's snapshot."""
+def train(training: Training, pretrain: bool, num_replicas: int) -> None:
+    """Run both stages, or without `pretrain` the second one, from the generator of the training's snapshot."""
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
@@ -135,12 +136,13 @@ def train(training: Training, from_pretrained: bool, num_replicas: int) -> None:
         return recipe.gan_stage(config, generator, discriminator, training.vgg, losses)
 
     generator = recipe.build_generator(config, **layers)
-    if not from_pretrained:
+    generator.set_weights(training.snapshot.generator.get_weights())
+    if pretrain:
         rehearsal = gan_stage(recipe.build_generator(config, **layers))
         seconds = training_loop.seconds_per_step(rehearsal, training.load_batches, training.jit_compile)
         seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
         training.run("pretrain", recipe.pretraining_stage(config, generator, losses), seconds_after)
-    generator.set_weights(training.snapshot.generator.get_weights())
+        generator.set_weights(training.snapshot.generator.get_weights())
     training.run("finetune", gan_stage(generator))
 
 
@@ -172,8 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = cli.find_paths(args)
     cluster = devices.find_cluster() if args.device == "gpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
-    begun = run_config.has_checkpoints(paths, "finetune") and not args.fresh
-    start = find_start(args.init_generator, paths, begun)
+    begun = [] if args.fresh else run_config.begun(paths)
+    start = find_start(args.init_generator, paths, bool(begun))
     config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
@@ -187,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=precision,
         vgg_weights=vgg_weights,
         init_generator=args.init_generator,
+        init_stage=args.init_stage if start else None,
         records=tfrecords.fingerprint(paths.records),
     )
     with strategy.scope(), tfrecords.damage_named(shards["train"]), devices.lost_workers_named(cluster):
@@ -197,7 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_config.begin(paths, run, args.fresh, training.writes)
         if start and not begun:
             training.start_from(start)
-        train(training, begun or bool(start), strategy.num_replicas_in_sync)
+        pretrain = "finetune" not in begun and not (start and args.init_stage == "finetune")
+        train(training, pretrain, strategy.num_replicas_in_sync)
     return 0
 
 

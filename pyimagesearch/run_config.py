@@ -39,9 +39,9 @@ def checksum(run: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(shaping, sort_keys=True).encode()) >> 1
 
 
-def has_checkpoints(paths: Paths, stage: str) -> bool:
-    """Return whether a stage has begun."""
-    return bool(find_checkpoints(paths.checkpoints(stage)))
+def begun(paths: Paths) -> list[str]:
+    """Return the stages that have checkpoints."""
+    return [stage for stage in STAGES if find_checkpoints(paths.checkpoints(stage))]
 
 
 def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -> None:
@@ -60,9 +60,9 @@ def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -
         raise UserError(
             f"--outputs {paths.outputs}: TensorFlow restores nothing from names with * ? [ ] or \\; rename it"
         )
-    begun = [stage for stage in STAGES if has_checkpoints(paths, stage)]
-    if begun and not fresh:
-        _compare(paths, run, begun)
+    stages = begun(paths)
+    if stages and not fresh:
+        _compare(paths, run, stages)
     if not writes:
         return
     if fresh:
@@ -75,14 +75,14 @@ def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -
         json.dump(run, file, indent=2)
 
 
-def _compare(paths: Paths, run: dict[str, Any], begun: list[str]) -> None:
+def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
     path = paths.model(CONFIG)
     earlier = None
     with contextlib.suppress(tf.errors.NotFoundError, ValueError), tf.io.gfile.GFile(path) as file:
         earlier = json.load(file)
     if not isinstance(earlier, dict):
         raise UserError(f"{path}: missing or damaged, but there are checkpoints; start over with --fresh")
-    free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, begun)}
+    free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, stages)}
     differences = [
         f"{name} {earlier.get(name)}, now {run.get(name)}"
         for name in sorted(earlier.keys() | run.keys())
@@ -95,8 +95,8 @@ def _compare(paths: Paths, run: dict[str, Any], begun: list[str]) -> None:
         )
 
 
-def _extensible(earlier: dict[str, Any], begun: list[str]) -> list[str]:
+def _extensible(earlier: dict[str, Any], stages: list[str]) -> list[str]:
     """Return the stages that may still become longer or shorter: the present and later ones, at a constant rate."""
-    present = "finetune" if "finetune" in begun else "pretrain"
+    present = "finetune" if "finetune" in stages else "pretrain"
     later = STAGES[STAGES.index(present) :]
-    return [stage for stage in later if stage not in begun or earlier.get(f"{stage}_schedule") == "constant"]
+    return [stage for stage in later if stage not in stages or earlier.get(f"{stage}_schedule") == "constant"]

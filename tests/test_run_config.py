@@ -43,7 +43,7 @@ def test_the_same_settings_go_on(paths):
     begin(paths, precision="float32")
     add_checkpoint(paths)
     begin(paths, precision="float32")
-    assert run_config.has_checkpoints(paths, "pretrain")
+    assert run_config.begun(paths) == ["pretrain"]
 
 
 def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
@@ -117,7 +117,7 @@ def test_a_fresh_start_removes_the_earlier_run_but_not_its_models(paths, tmp_pat
     model.touch()
     history.touch()
     begin(paths, dataclasses.replace(CONFIG, feature_maps=32), fresh=True)
-    assert not any(run_config.has_checkpoints(paths, stage) for stage in ("pretrain", "finetune"))
+    assert run_config.begun(paths) == []
     assert model.exists() and not history.exists()
 
 

@@ -17,6 +17,7 @@ import create_tfrecords
 import evaluate
 import inference
 import train_srgan
+from pyimagesearch import reports
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -164,6 +165,20 @@ def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(work
         np.testing.assert_array_equal(one, given)
         assert one.shape == other.shape
     assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
+
+
+def test_the_first_stage_can_start_from_a_generator_too(workplace, tmp_path):
+    start = workplace[0] / "outputs" / "models" / "generator.keras"
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
+    flags = list(map(str, [*flags, "--init-generator", start, "--init-stage", "pretrain", "--pretrain-lr", "1e-6"]))
+    assert train_srgan.main(flags) == 0
+    given, pretrained = (
+        keras.models.load_model(path).get_weights()
+        for path in (start, tmp_path / "models" / "pretrained_generator.keras")
+    )
+    changes = [np.abs(one - other).max() for one, other in zip(given, pretrained, strict=True)]
+    assert 0 < max(changes) < 1e-5
+    assert [row["stage"] for row in reports.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
 
 
 @pytest.fixture
