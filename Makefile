@@ -1,4 +1,4 @@
-# make demo    train on three sample photographs and compare, in minutes
+# make demo    fine-tune on three sample photographs and compare, in minutes
 # make test    lint, then the tests
 # make lint    ruff
 # make clean   remove what these made; records and models of your own stay
@@ -13,7 +13,7 @@ DEMO := outputs/demo
 demo: $(VENV)/run.stamp
 	rm -rf $(DEMO)
 	$(BIN)/python create_tfrecords.py --sample --preset demo --records $(DEMO)/tfrecord
-	$(BIN)/python train_srgan.py --device gpu --preset demo --precision float32 --records $(DEMO)/tfrecord --outputs $(DEMO)
+	$(BIN)/python train_srgan.py --device gpu --preset demo --init-generator weights/pretrained.keras --records $(DEMO)/tfrecord --outputs $(DEMO)
 	$(BIN)/python inference.py --device gpu --preset demo --records $(DEMO)/tfrecord --outputs $(DEMO)
 	@echo "Look at $(DEMO)/images/grid.png"
 
