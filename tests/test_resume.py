@@ -255,4 +255,4 @@ def test_the_second_stage_can_start_from_a_given_generator(records, undisturbed,
         for outputs in (tmp_path, undisturbed)
     )
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-4)  # sums are ordered by layers' numbers
