@@ -95,7 +95,8 @@ def before_and_after(before: Picture, after: Picture) -> Figure:
         whole.set(title=title, xticks=[], yticks=[])
         inset.imshow(image, extent=(left, left + size, top + size, top))
         inset.set(xticks=[], yticks=[])
-        mark_inset(whole, inset, loc1=1, loc2=2, fc="none", ec="blue")
+        for line in mark_inset(whole, inset, loc1=1, loc2=2, fc="none", ec="blue"):
+            line.set_in_layout(False)  # otherwise room is made for the lines, and the pictures shrink
     return figure
 
 

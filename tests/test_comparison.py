@@ -44,6 +44,14 @@ def test_the_figure_shows_both_and_where_the_most_detail_is(height, width):
     figure.canvas.draw()
 
 
+def test_the_pictures_of_the_figure_take_the_room_there_is():
+    after = np.full((800, 800, 3), 100, np.uint8)
+    after[40:110, 400:470] = picture(70, 70)
+    figure = before_and_after(Picture(after[::4, ::4]), Picture(after))
+    figure.savefig(io.BytesIO())
+    assert min(axes.get_position().width for axes in figure.axes) > 0.3
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
 
