@@ -28,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--records", metavar="DIR", default=Paths.records, help="where they go (%(default)s)")
     parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
     cli.add_scaling_factor_flag(parser)
+    cli.add_crop_size_flag(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--manual-dir", metavar="DIR", help="the folder of DIV2K's four zip files")
     source.add_argument("--images", metavar="DIR", help="a folder of photographs")
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verify:
         verify(args.records)
         return 0
-    config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor)
+    config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor, hr_shape=args.crop_size)
     source = choose_source(args, config)
     origin = {name: getattr(args, name) for name in ("images", "test_images", "test_fraction", "sample", "manual_dir")}
     counts = creation.create(args.records, source, config, args.processes, args.strict, origin=origin)

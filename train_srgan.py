@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
     cli.add_scaling_factor_flag(parser)
+    cli.add_crop_size_flag(parser)
     add = parser.add_argument
     add("--pretrain-epochs", type=cli.positive_int, metavar="N", help="epochs of the first stage")
     add("--finetune-epochs", type=cli.positive_int, metavar="N", help="epochs of the second stage")
@@ -65,6 +66,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="weights of the content loss's network; auto: imagenet, or random without a network (%(default)s)",
     )
     add("--vgg-layer", metavar="NETWORK:LAYER", help="where the content loss compares")
+    add(
+        "--adversarial-weight",
+        type=cli.positive_float,
+        metavar="W",
+        help="of the discriminator, beside the content loss",
+    )
     add("--l1-weight", type=cli.positive_float, metavar="W", help="add W times the absolute error of pixels to the GAN")
     add("--label-smoothing", type=cli.fraction, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
@@ -85,12 +92,14 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         finetune_epochs=args.finetune_epochs,
         steps_per_epoch=args.steps_per_epoch,
         train_batch_size=args.batch_size,
+        hr_shape=args.crop_size,
         seed=args.seed,
         checkpoint_every=args.checkpoint_every,
         validate_every=args.validate_every,
         pretrain_lr=args.pretrain_lr,
         finetune_lr=args.finetune_lr,
         vgg_layer=args.vgg_layer,
+        adversarial_weight=args.adversarial_weight,
         l1_weight=args.l1_weight,
         label_smoothing=args.label_smoothing,
         ema_momentum=args.ema,
@@ -179,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+    tfrecords.check_crops(paths.records, config.hr_shape[0])
     splits = ("train", "test")
     shards = {split: tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in splits}
     logging.info("training shards found: %d", len(shards["train"]))

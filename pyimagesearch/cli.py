@@ -74,6 +74,11 @@ def add_scaling_factor_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_crop_size_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--crop-size`, which gives `Config.hr_shape`."""
+    parser.add_argument("--crop-size", type=square, metavar="N", help="side of the HR crops, a multiple of 8")
+
+
 def find_paths(args: argparse.Namespace) -> Paths:
     """Return where records, models and pictures are: as the flags say, else in the bucket, else here.
 
@@ -127,6 +132,14 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def square(text: str) -> tuple[int, int, int]:
+    """Read the side of a square that suits every scaling factor and network, for `type=`; return [side, side, 3]."""
+    side = positive_int(text)
+    if side < 32 or side % 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
+    return side, side, 3
 
 
 def seed(text: str) -> int:

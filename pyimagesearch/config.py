@@ -44,6 +44,7 @@ class Config:
 
     # The recipe
     pixel_scale: float = 1.0  # of the first stage's loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1
+    adversarial_weight: float = 1e-3  # beside the content loss; arXiv 1609.04802, equation 3
     l1_weight: float = 0.0
     label_smoothing: float = 0.0
     freeze_batch_norm: bool = False

@@ -124,6 +124,7 @@ def gan_stage(
         discriminator,
         vgg,
         config.train_batch_size,
+        adversarial_weight=config.adversarial_weight,
         l1_loss=losses.l1_loss,
         l1_weight=config.l1_weight,
         label_smoothing=config.label_smoothing,

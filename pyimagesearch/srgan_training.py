@@ -9,9 +9,6 @@ import tensorflow as tf
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]
 
-ADVERSARIAL_WEIGHT = 1e-3
-"""The weight of the adversarial loss beside the content loss (arXiv 1609.04802, equation 3)."""
-
 
 class SRGANPretraining(keras.Model):
     """The first stage: the generator alone, by mean squared error."""
@@ -67,6 +64,7 @@ class SRGANTraining(keras.Model):
         discriminator: keras.Model,
         vgg: keras.Model,
         batch_size: int,
+        adversarial_weight: float = 1e-3,
         l1_loss: LossFunction | None = None,
         l1_weight: float = 0.0,
         label_smoothing: float = 0.0,
@@ -79,6 +77,8 @@ class SRGANTraining(keras.Model):
             discriminator: from `SRGAN.discriminator`.
             vgg: from `VGG.build`.
             batch_size: of one replica; no step depends on it.
+            adversarial_weight: the weight of the adversarial loss beside the content loss, by default that of
+                arXiv 1609.04802, equation 3.
             l1_loss: `Losses.l1_loss`, compared directly with the original.
             l1_weight: its weight, in losses of pictures in 0..255.
             label_smoothing: how far below 1 the label of a real photograph is for the discriminator.
@@ -89,6 +89,7 @@ class SRGANTraining(keras.Model):
         self.discriminator = discriminator
         self.vgg = vgg
         self.batch_size = batch_size
+        self.adversarial_weight = adversarial_weight
         self.l1_loss = l1_loss
         self.l1_weight = l1_weight
         self.label_smoothing = label_smoothing
@@ -163,7 +164,7 @@ class SRGANTraining(keras.Model):
         hr_features = self.vgg(hr, training=False)
         critics = {
             "content": (1.0, lambda: self.mse_loss(hr_features, self.vgg(sr, training=False))),
-            "adversarial": (ADVERSARIAL_WEIGHT, lambda: self._adversarial_loss(sr)),
+            "adversarial": (self.adversarial_weight, lambda: self._adversarial_loss(sr)),
         }
         if self.l1_weight:
             critics["l1"] = (self.l1_weight, lambda: self.l1_loss(hr, sr))

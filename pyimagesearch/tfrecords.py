@@ -177,6 +177,20 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
     return list(shards)
 
 
+def check_crops(root: str, crop_size: int) -> None:
+    """Check that HR crops of this side, in pixels, fit into every training record.
+
+    Raises:
+        UserError: the records were made for smaller ones.
+    """
+    largest = _read_manifest(root)["configuration"]["hr_shape"][0]
+    if crop_size > largest:
+        raise UserError(
+            f"{root}: records for crops of {largest} pixels, not of {crop_size}; remove the folder and make it again "
+            f"with create_tfrecords.py --crop-size {crop_size}, or train with --crop-size {largest}"
+        )
+
+
 def fingerprint(root: str) -> str:
     """Return 16 hexadecimal digits that tell the content of all shards in a folder from any other."""
     shards = [

@@ -73,7 +73,7 @@ def write_records(root, splits, shard_size=4, scale=4):
             shard_pairs = pairs[first : first + shard_size]
             path = folder / tfrecords.shard_name(number, len(shard_pairs))
             manifest[split][path.name] = tfrecords.write_shard(str(path), shard_pairs)
-    tfrecords.write_manifest(str(root), scale, manifest)
+    tfrecords.write_manifest(str(root), scale, manifest, configuration={"hr_shape": [32, 32, 3]})
 
 
 def picture(height, width, seed=0):

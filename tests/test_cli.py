@@ -75,7 +75,15 @@ def test_overrides_that_were_not_given_leave_the_preset_alone():
 
 
 @pytest.mark.parametrize(
-    ("read", "text"), [(cli.positive_int, "0"), (cli.positive_int, "ten"), (cli.fraction, "1"), (cli.fraction, "half")]
+    ("read", "text"),
+    [
+        (cli.positive_int, "0"),
+        (cli.positive_int, "ten"),
+        (cli.square, "24"),
+        (cli.square, "100"),
+        (cli.fraction, "1"),
+        (cli.fraction, "half"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(read, text):
     with pytest.raises(argparse.ArgumentTypeError, match=text):

@@ -54,10 +54,13 @@ def test_the_seed_settles_the_networks():
 
 
 def test_the_options_of_a_recipe_reach_the_stage():
-    config = dataclasses.replace(SMALL, l1_weight=0.5, label_smoothing=0.1, freeze_batch_norm=True, ema_momentum=0.9)
+    config = dataclasses.replace(
+        SMALL, adversarial_weight=2.0, l1_weight=0.5, label_smoothing=0.1, freeze_batch_norm=True, ema_momentum=0.9
+    )
     networks = recipe.build_generator(config), recipe.build_discriminator(config)
     stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
-    assert (stage.l1_weight, stage.label_smoothing, stage.freeze_batch_norm) == (0.5, 0.1, True)
+    assert (stage.adversarial_weight, stage.l1_weight) == (2.0, 0.5)
+    assert (stage.label_smoothing, stage.freeze_batch_norm) == (0.1, True)
     assert stage.g_optimizer.use_ema and not stage.d_optimizer.use_ema
     assert not recipe.pretraining_stage(SMALL, networks[0], Losses(1)).g_optimizer.use_ema
 

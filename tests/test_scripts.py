@@ -277,6 +277,7 @@ def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refuse
     (tmp_path / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
     for folder, said in (("broken", "broken.jpg: damaged, or not a picture"), ("small", "little.png: 300x95 pixels")):
         assert said in refused(create_tfrecords, "--images", "photos", "--test-images", folder)
+    assert "120x100 pixels" in refused(create_tfrecords, "--images", "photos", "--strict", "--crop-size", "104")
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,7 @@ def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refuse
         ["--scaling-factor", "3"],
         ["--test-fraction", "2", "--images", "photos"],
         ["--test-fraction", "0.5"],
+        ["--crop-size", "24"],
         ["--sample", "--images", "photos"],
     ],
 )
@@ -320,6 +322,8 @@ def flags(workplace):
         (["--scaling-factor", "2"], "--scaling-factor 4, not 2"),
         (["--pretrain-epochs", "0"], "--pretrain-epochs"),
         (["--batch-size", "many"], "--batch-size"),
+        (["--crop-size", "100"], "--crop-size: '100' is not a multiple of 8"),
+        (["--crop-size", "104"], "records for crops of 64 pixels, not of 104"),
         (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),

@@ -136,7 +136,9 @@ def test_the_shares_of_the_losses_follow_their_weights():
     plain, little, much = shares(), shares(l1_weight=0.01), shares(l1_weight=100.0)
     assert plain.keys() == {"content_share", "adversarial_share"}
     assert little["l1_share"] < much["l1_share"] and much["l1_share"] > 0.9
-    for part in (plain, little, much):
+    adversarial = shares(adversarial_weight=1e3)
+    assert adversarial["adversarial_share"] > 0.9 > plain["adversarial_share"]
+    for part in (plain, little, much, adversarial):
         assert sum(part.values()) == pytest.approx(1, rel=1e-5)
 
 

@@ -150,3 +150,10 @@ def test_the_fingerprint_tells_content_apart(root, tmp_path_factory, make_pair):
         return tfrecords.fingerprint(str(folder))
 
     assert fingerprint(1) == fingerprint(1) != fingerprint(2)
+
+
+def test_crops_larger_than_the_records_were_made_for_are_refused(tmp_path, make_pair):
+    write_records(tmp_path / "records", {"train": [make_pair()]})
+    tfrecords.check_crops(str(tmp_path / "records"), 32)
+    with pytest.raises(UserError, match="records for crops of 32 pixels, not of 40; .* --crop-size 40, or .* 32$"):
+        tfrecords.check_crops(str(tmp_path / "records"), 40)
