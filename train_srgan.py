@@ -75,7 +75,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--l1-weight", type=cli.positive_float, metavar="W", help="add W times the absolute error of pixels to the GAN")
     add("--label-smoothing", type=cli.fraction, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
-    add("--freeze-bn", action="store_true", default=None, help="keep the generator's batch statistics in the GAN stage")
+    add("--freeze-bn", action="store_true", default=None, help="keep the batch statistics that a generator has")
     add("--no-bn", action="store_false", dest="bn", default=None, help="a generator without batch normalization")
     args = parser.parse_args(argv)
     if args.init_generator and (args.scaling_factor or args.bn is not None):
@@ -135,8 +135,11 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
     return functools.partial(load, batch_size=config.train_batch_size)
 
 
-def train(training: Training, pretrain: bool, num_replicas: int) -> None:
-    """Run both stages, or without `pretrain` the second one, from the generator of the training's snapshot."""
+def train(training: Training, pretrain: bool, given: bool, num_replicas: int) -> None:
+    """Run both stages, or without `pretrain` the second one, from the generator of the training's snapshot.
+
+    Only a generator that was `given` has batch statistics that the first stage may keep.
+    """
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
@@ -150,7 +153,8 @@ def train(training: Training, pretrain: bool, num_replicas: int) -> None:
         rehearsal = gan_stage(recipe.build_generator(config, **layers))
         seconds = training_loop.seconds_per_step(rehearsal, training.load_batches, training.jit_compile)
         seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
-        training.run("pretrain", recipe.pretraining_stage(config, generator, losses), seconds_after)
+        stage = recipe.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
+        training.run("pretrain", stage, seconds_after)
         generator.set_weights(training.snapshot.generator.get_weights())
     training.run("finetune", gan_stage(generator))
 
@@ -211,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if start and not begun:
             training.start_from(start)
         pretrain = "finetune" not in begun and not (start and args.init_stage == "finetune")
-        train(training, pretrain, strategy.num_replicas_in_sync)
+        train(training, pretrain, bool(start), strategy.num_replicas_in_sync)
     return 0
 
 

@@ -47,7 +47,7 @@ class Config:
     adversarial_weight: float = 1e-3  # beside the content loss; arXiv 1609.04802, equation 3
     l1_weight: float = 0.0
     label_smoothing: float = 0.0
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool = False  # in the GAN stage, and in the first stage of a given generator
     ema_momentum: float = 0.0  # of the averaged weights that are validated and saved; 0: the weights themselves
 
     # Inference

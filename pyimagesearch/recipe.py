@@ -105,9 +105,11 @@ def make_optimizer(
     return keras.optimizers.Adam(learning_rate, name="g_adam" if of_generator else "d_adam", **averages)
 
 
-def pretraining_stage(config: Config, generator: keras.Model, losses: Losses) -> SRGANPretraining:
+def pretraining_stage(
+    config: Config, generator: keras.Model, losses: Losses, freeze_batch_norm: bool = False
+) -> SRGANPretraining:
     """Compile the first stage."""
-    stage = SRGANPretraining(generator, config.pixel_scale)
+    stage = SRGANPretraining(generator, config.pixel_scale, freeze_batch_norm)
     optimizer = make_optimizer(
         config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs, of_generator=True
     )

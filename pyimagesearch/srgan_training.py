@@ -13,11 +13,18 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 class SRGANPretraining(keras.Model):
     """The first stage: the generator alone, by mean squared error."""
 
-    def __init__(self, generator: keras.Model, pixel_scale: float = 1.0) -> None:
-        """Take the generator and the scale of its loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1."""
+    def __init__(self, generator: keras.Model, pixel_scale: float = 1.0, freeze_batch_norm: bool = False) -> None:
+        """Take the generator and the recipe.
+
+        Args:
+            generator: from `SRGAN.generator`.
+            pixel_scale: of the loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1.
+            freeze_batch_norm: whether the generator's batch normalization keeps the statistics it has.
+        """
         super().__init__()
         self.generator = generator
         self.pixel_scale = pixel_scale
+        self.freeze_batch_norm = freeze_batch_norm
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer, mse_loss: LossFunction) -> None:
@@ -48,7 +55,7 @@ class SRGANPretraining(keras.Model):
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
-            sr = self.generator(lr, training=True)  # [B, S*h, S*w, 3]
+            sr = self.generator(lr, training=not self.freeze_batch_norm)  # [B, S*h, S*w, 3]
             loss = self.pixel_scale**2 * self.mse_loss(hr, sr)
         variables = self.generator.trainable_variables
         self.g_optimizer.apply(tape.gradient(loss, variables), variables)

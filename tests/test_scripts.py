@@ -167,9 +167,10 @@ def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(work
     assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
 
 
-def test_the_first_stage_can_start_from_a_generator_too(workplace, tmp_path):
-    start = workplace[0] / "outputs" / "models" / "generator.keras"
-    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
+def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
+    start = tmp_path / "start.keras"
+    SRGAN.generator(4, 12, 2).save(start)
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF, "--freeze-bn"]
     flags = list(map(str, [*flags, "--init-generator", start, "--init-stage", "pretrain", "--pretrain-lr", "1e-6"]))
     assert train_srgan.main(flags) == 0
     given, pretrained = (

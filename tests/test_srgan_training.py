@@ -16,8 +16,8 @@ def batch(size=4, seed=0):
     return tf.constant(hr[:, ::4, ::4]), tf.constant(hr)
 
 
-def pretraining(replicas=1, optimizer=keras.optimizers.Adam):
-    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)))
+def pretraining(replicas=1, optimizer=keras.optimizers.Adam, **recipe):
+    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)), **recipe)
     stage.compile(optimizer(1e-3), Losses(replicas).mse_loss)
     return stage
 
@@ -160,8 +160,9 @@ def test_the_generators_gradient_is_that_of_its_whole_loss():
         np.testing.assert_allclose(new, old - 1e-3 * gradient.numpy(), rtol=1e-3, atol=1e-6)
 
 
-def test_frozen_batch_normalization_keeps_its_statistics_and_still_learns():
-    stage = gan(freeze_batch_norm=True)
+@pytest.mark.parametrize("make", [pretraining, gan])
+def test_frozen_batch_normalization_keeps_its_statistics_and_still_learns(make):
+    stage = make(freeze_batch_norm=True)
     statistics, before = copies(moving_statistics(stage.generator)), copies(kernels(stage.generator))
     stage.train_step(batch())
     assert none_moved(statistics, moving_statistics(stage.generator))
