@@ -7,6 +7,7 @@ Examples:
     python export.py --format litert            # LiteRT, on phones and small devices: generator.tflite
     python export.py --format keras --output small.keras     # the generator itself, its weights in 16 bits
     python export.py --format onnx --model outputs/models/best_generator.keras --output ~/srgan.onnx
+    python export.py --format onnx --model FAITHFUL.keras SHARP.keras --blend 0.5      # a mixture of the two
 
 Pictures go in as lr, RGB [B, H, W, 3], and come out as sr, RGB [B, S*H, S*W, 3], of any number, height and width, in
 0..255: uint8 in a SavedModel, float32 in the others. ONNX needs pip install -r requirements-export.txt.
@@ -20,19 +21,32 @@ from collections.abc import Sequence
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
-from pyimagesearch import exporting
+import keras
+
+from pyimagesearch import exporting, generators
 from pyimagesearch.config import Paths
-from pyimagesearch.generators import load_generator
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="PATH", default=Paths().generator, help="the generator (%(default)s)")
+    parser.add_argument(
+        "--model", nargs="+", metavar="PATH", default=[Paths().generator], help=f"the generator ({Paths().generator})"
+    )
+    parser.add_argument("--blend", type=cli.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
     parser.add_argument("--format", choices=exporting.FORMATS, required=True, help="what to write")
     parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if len(args.model) != (1 if args.blend is None else 2):
+        parser.error("--model: give one generator, or with --blend two, a pretrained and an SRGAN generator")
+    return args
+
+
+def load(models: Sequence[str], share: float | None) -> keras.Model:
+    """Return the generator, or with a `share` of the second the mixture of the two."""
+    loaded = [generators.load_generator(path) for path in models]
+    return loaded[0] if share is None else generators.blend(*loaded, share)
 
 
 @cli.command
@@ -40,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the generator in the format that is asked for."""
     args = parse_args(argv)
     exporting.require_package(args.format)
-    output = exporting.choose_output(args.model, args.format, args.output, args.overwrite)
-    exporting.export(load_generator(args.model), args.format, output)
+    output = exporting.choose_output(args.model[-1], args.format, args.output, args.overwrite)
+    exporting.export(load(args.model, args.blend), args.format, output)
     logging.info("written: %s", output)
     return 0
 

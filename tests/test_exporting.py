@@ -214,3 +214,22 @@ def test_half_the_space_holds_the_generator_itself(generator, tmp_path):
         weights.visititems(lambda _, item: stored.append(item) if isinstance(item, h5py.Dataset) else None)
         assert {item.dtype for item in stored} == {np.dtype("float16")}
         assert sum(item.size for item in stored) == sum(weight.numpy().size for weight in generator.weights)
+
+
+def test_a_mixture_of_two_generators_can_be_exported(generator, tmp_path):
+    keras.utils.set_random_seed(2)
+    other = SRGAN.generator(4, 8, 2)
+    models = [str(tmp_path / name) for name in ("faithful.keras", "sharp.keras")]
+    for network, path in zip((generator, other), models, strict=True):
+        network.save(path)
+    flags = ["--format", "keras", "--model", *models, "--blend", "0.25", "--output", str(tmp_path / "mixture.keras")]
+    assert export.main(flags) == 0
+    mixture = keras.models.load_model(tmp_path / "mixture.keras").get_weights()
+    for found, one, two in zip(mixture, generator.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, (0.75 * one + 0.25 * two).astype(np.float16))
+
+
+def test_one_generator_is_exported_or_two_are_mixed(refused):
+    for flags in (["one.keras", "two.keras"], ["one.keras", "--blend", "0.5"]):
+        with pytest.raises(SystemExit, match="2"):
+            refused("--format", "keras", "--model", *flags)
