@@ -53,7 +53,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="how long to wait for the other machines of TF_CONFIG (%(default)s)",
     )
     add("--fresh", action="store_true", help="start over instead of going on")
+    add_recipe_flags(parser)
+    args = parser.parse_args(argv)
+    if args.init_generator and (args.scaling_factor or args.bn is not None):
+        parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
+    return args
 
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that shape what is learned."""
     add = parser.add_argument_group("the recipe").add_argument
     add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
     add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
@@ -77,10 +85,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
     add("--freeze-bn", action="store_true", default=None, help="keep the batch statistics that a generator has")
     add("--no-bn", action="store_false", dest="bn", default=None, help="a generator without batch normalization")
-    args = parser.parse_args(argv)
-    if args.init_generator and (args.scaling_factor or args.bn is not None):
-        parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
-    return args
 
 
 def choose_config(args: argparse.Namespace, start: keras.Model | None = None) -> Config:
