@@ -63,10 +63,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that shape what is learned."""
     add = parser.add_argument_group("the recipe").add_argument
-    add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
-    add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
+    switch, schedules = argparse.BooleanOptionalAction, ("constant", "cosine", "step")
     add("--init-generator", metavar="PATH", help="start from this generator, its network and all")
     add("--init-stage", choices=run_config.STAGES, default="finetune", help="with which stage (%(default)s)")
+    add(
+        "--pretrain-optimizer", choices=("adam", "muon"), help="of the first stage; muon: for the convolutions' kernels"
+    )
+    add("--pretrain-loss", choices=("mse", "l1"), help="the squared or the absolute error of pixels")
+    add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
+    add("--pretrain-schedule", choices=schedules, help="cosine: down to 0; step: a tenth after half of the stage")
+    add("--pretrain-warmup", type=cli.whole_number, metavar="N", help="steps until the learning rate is reached")
+    add(
+        "--pretrain-crops",
+        type=cli.crop_side,
+        nargs="*",
+        metavar="N",
+        help="sides of HR crops that follow each other in the first stage, such as 64 96 128; none: --crop-size",
+    )
+    add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
+    add("--finetune-schedule", choices=schedules, help="as --pretrain-schedule, of the second stage")
+    add("--adam-beta-2", type=cli.below_one, metavar="B", help="of Adam, in both stages")
+    add("--clip-norm", type=cli.from_zero, metavar="N", help="the largest norm of each weight's gradient; 0: any")
     add(
         "--vgg-weights",
         default="auto",
@@ -74,17 +91,16 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         help="weights of the content loss's network; auto: imagenet, or random without a network (%(default)s)",
     )
     add("--vgg-layer", metavar="NETWORK:LAYER", help="where the content loss compares")
+    add("--adversarial-weight", type=cli.from_zero, metavar="W", help="of the discriminator, beside the content loss")
+    add("--l1-weight", type=cli.from_zero, metavar="W", help="add W times the absolute error of pixels to the GAN")
+    add("--label-smoothing", type=cli.below_one, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add(
-        "--adversarial-weight",
-        type=cli.positive_float,
-        metavar="W",
-        help="of the discriminator, beside the content loss",
+        "--ema", type=cli.below_one, metavar="M", help="save weights averaged with this momentum, such as 0.999; 0: off"
     )
-    add("--l1-weight", type=cli.positive_float, metavar="W", help="add W times the absolute error of pixels to the GAN")
-    add("--label-smoothing", type=cli.fraction, metavar="S", help="tell the discriminator that photographs are 1 - S")
-    add("--ema", type=cli.fraction, metavar="M", help="save weights averaged with this momentum, such as 0.999")
-    add("--freeze-bn", action="store_true", default=None, help="keep the batch statistics that a generator has")
-    add("--no-bn", action="store_false", dest="bn", default=None, help="a generator without batch normalization")
+    add("--freeze-bn", action=switch, help="keep the batch statistics that a generator has")
+    add("--bn", action=switch, help="a generator with batch normalization")
+    add("--prelu-slope", type=cli.from_zero, metavar="A", help="of each PReLU below zero, at first")
+    add("--residual-scale", type=cli.positive_float, metavar="S", help="of each residual branch, at first")
 
 
 def choose_config(args: argparse.Namespace, start: keras.Model | None = None) -> Config:
@@ -100,8 +116,16 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         seed=args.seed,
         checkpoint_every=args.checkpoint_every,
         validate_every=args.validate_every,
+        pretrain_optimizer=args.pretrain_optimizer,
+        pretrain_loss=args.pretrain_loss,
         pretrain_lr=args.pretrain_lr,
+        pretrain_schedule=args.pretrain_schedule,
+        pretrain_warmup=args.pretrain_warmup,
+        pretrain_crops=args.pretrain_crops,
         finetune_lr=args.finetune_lr,
+        finetune_schedule=args.finetune_schedule,
+        adam_beta_2=args.adam_beta_2,
+        clip_norm=args.clip_norm,
         vgg_layer=args.vgg_layer,
         adversarial_weight=args.adversarial_weight,
         l1_weight=args.l1_weight,
@@ -109,6 +133,8 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         ema_momentum=args.ema,
         freeze_batch_norm=args.freeze_bn,
         batch_norm=args.bn,
+        prelu_slope=args.prelu_slope,
+        residual_scale=args.residual_scale,
     )
     return recipe.shaped_like(config, start) if start else config
 
@@ -130,7 +156,6 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
         load_dataset,
         shards,
         train=True,
-        hr_crop_size=config.hr_shape[0],
         scale=config.scaling_factor,
         crops_per_record=config.crops_per_record,
         seed=config.seed,
@@ -155,7 +180,8 @@ def train(training: Training, pretrain: bool, given: bool, num_replicas: int) ->
     generator.set_weights(training.snapshot.generator.get_weights())
     if pretrain:
         rehearsal = gan_stage(recipe.build_generator(config, **layers))
-        seconds = training_loop.seconds_per_step(rehearsal, training.load_batches, training.jit_compile)
+        load_batches = functools.partial(training.load_batches, hr_crop_size=config.hr_shape[0])
+        seconds = training_loop.seconds_per_step(rehearsal, load_batches, training.jit_compile)
         seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
         stage = recipe.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
         training.run("pretrain", stage, seconds_after)
@@ -196,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    tfrecords.check_crops(paths.records, config.hr_shape[0])
+    tfrecords.check_crops(paths.records, max(config.hr_shape[0], *config.pretrain_crops, 0))
     splits = ("train", "test")
     shards = {split: tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in splits}
     logging.info("training shards found: %d", len(shards["train"]))

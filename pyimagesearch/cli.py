@@ -134,11 +134,17 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
-def square(text: str) -> tuple[int, int, int]:
-    """Read the side of a square that suits every scaling factor and network, for `type=`; return [side, side, 3]."""
+def crop_side(text: str) -> int:
+    """Read the side of a square that suits every scaling factor and network, for `type=`."""
     side = positive_int(text)
     if side < 32 or side % 8:
         raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
+    return side
+
+
+def square(text: str) -> tuple[int, int, int]:
+    """Read what `crop_side` reads, for `type=`; return [side, side, 3]."""
+    side = crop_side(text)
     return side, side, 3
 
 
@@ -157,12 +163,35 @@ def positive_float(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
+def from_zero(text: str) -> float:
+    """Read a number of at least 0, for `type=`."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number of at least 0, for `type=`."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def fraction(text: str) -> float:
     """Read a number above 0 and below 1, for `type=`."""
     with contextlib.suppress(ValueError):
         if 0 < float(text) < 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+
+
+def below_one(text: str) -> float:
+    """Read a number of at least 0 and below 1, for `type=`."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
 
 
 def share(text: str) -> float:

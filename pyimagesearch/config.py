@@ -26,6 +26,8 @@ class Config:
     residual_blocks: int = 16
     batch_norm: bool = True
     upsampling_maps: int | None = None  # filters of each upsampling stage; None: twice those of the one before
+    prelu_slope: float = 0.0  # at first; Keras's and the tutorial's, 0.25 in He et al., arXiv 1502.01852
+    residual_scale: float = 1.0  # at first, of the last kernel of each residual branch, relative to Glorot's
     leaky_alpha: float = 0.2
     disc_blocks: int = 4
     disc_dense: int | None = None  # units of the paper's dense layer; None: averages instead
@@ -34,6 +36,10 @@ class Config:
     # The two stages
     pretrain_lr: float = 1e-4
     finetune_lr: float = 1e-5
+    pretrain_optimizer: str = "adam"  # or "muon", for the kernels of convolutions
+    pretrain_loss: str = "mse"  # or "l1"
+    pretrain_crops: tuple[int, ...] = ()  # sides of HR crops that follow each other; (): that of hr_shape throughout
+    pretrain_warmup: int = 0  # steps until the learning rate is reached
     pretrain_schedule: str = "constant"  # or "cosine", down to 0, or "step", to a tenth after half of the stage
     finetune_schedule: str = "constant"
     pretrain_epochs: int = 2500
@@ -43,11 +49,13 @@ class Config:
     validate_every: int = 50  # epochs
 
     # The recipe
-    pixel_scale: float = 1.0  # of the first stage's loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1
+    pixel_scale: float = 1.0  # of the images in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
     adversarial_weight: float = 1e-3  # beside the content loss; arXiv 1609.04802, equation 3
     l1_weight: float = 0.0
     label_smoothing: float = 0.0
     freeze_batch_norm: bool = False  # in the GAN stage, and in the first stage of a given generator
+    adam_beta_2: float = 0.999
+    clip_norm: float = 0.0  # the largest norm of each weight's gradient; 0: any
     ema_momentum: float = 0.0  # of the averaged weights that are validated and saved; 0: the weights themselves
 
     # Inference
@@ -64,6 +72,15 @@ class Config:
         """The shape of a low-resolution training crop."""
         height, width, channels = self.hr_shape
         return height // self.scaling_factor, width // self.scaling_factor, channels
+
+    @property
+    def pretrain_phases(self) -> list[tuple[int, int]]:
+        """The first step and the side of the crops, for each part of the first stage; all parts see as many pixels."""
+        sides = self.pretrain_crops or self.hr_shape[:1]
+        steps = self.pretrain_epochs * self.steps_per_epoch
+        shares = [1 / side**2 for side in sides]
+        firsts = [round(steps * sum(shares[:number]) / sum(shares)) for number in range(len(sides))]
+        return list(zip(firsts, sides, strict=True))
 
 
 PRESETS = {
@@ -83,25 +100,31 @@ PRESETS = {
         pixel_scale=1 / 127.5,
         ema_momentum=0.999,
     ),
-    # What the generators in weights/ were trained with, on a CPU. In so few hours, many steps of small batches get
-    # further than few of large ones.
+    # What the generators in weights/ were trained with, on a CPU.
     "shipped": Config(
-        hr_shape=(64, 64, 3),
-        train_batch_size=8,
+        train_batch_size=16,
+        batch_norm=False,
+        prelu_slope=0.25,
+        residual_scale=0.1,
         vgg_layer="vgg19:block2_conv2",
         pretrain_lr=1e-3,
         finetune_lr=1e-4,
+        pretrain_optimizer="muon",
+        pretrain_loss="l1",
+        pretrain_warmup=300,
         pretrain_schedule="cosine",
         finetune_schedule="cosine",
         pretrain_epochs=400,
         finetune_epochs=20,
         steps_per_epoch=100,
-        checkpoint_every=20,
-        validate_every=20,
+        checkpoint_every=5,
+        validate_every=10,
+        pixel_scale=1 / 127.5,
         adversarial_weight=15.0,
         l1_weight=8.0,
         freeze_batch_norm=True,
         ema_momentum=0.999,
+        infer_hr_size=288,
     ),
     # Chosen by measuring: in float32 it passes bicubic interpolation in minutes on two CPU cores. In so short a GAN
     # stage, features from behind a pooling layer leave a checkerboard.

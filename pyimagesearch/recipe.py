@@ -9,6 +9,7 @@ from pyimagesearch.config import Config
 from pyimagesearch.errors import UserError
 from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
+from pyimagesearch.optimizers import ConvolutionMuon, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
 
@@ -27,6 +28,8 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
         config.residual_blocks,
         batch_norm=config.batch_norm,
         upsampling_maps=config.upsampling_maps,
+        prelu_slope=config.prelu_slope,
+        residual_scale=config.residual_scale,
         **layer_builders,
     )
 
@@ -81,28 +84,34 @@ def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalizat
     )
 
 
-def make_optimizer(
-    config: Config, learning_rate: float, schedule: str, epochs: int, of_generator: bool = False
-) -> keras.optimizers.Adam:
-    """Make Adam for a stage of so many epochs.
+def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a network for the stage "pretrain" or "finetune".
 
-    Args:
-        config: where the length of an epoch and the momentum of averages come from.
-        learning_rate: at the start.
-        schedule: "constant", "cosine" or "step", as `Config.pretrain_schedule`.
-        epochs: of the stage.
-        of_generator: whether it is the generator's, and keeps an average of the weights if `config` wants any.
+    The generator's is of the stage's kind, warms up, and keeps an average of the weights, if `config` wants that.
     """
-    steps = epochs * config.steps_per_epoch
-    schedules = keras.optimizers.schedules
-    if schedule == "cosine":
-        learning_rate = schedules.CosineDecay(learning_rate, steps)
-    elif schedule == "step":
-        learning_rate = schedules.PiecewiseConstantDecay([steps // 2], [learning_rate, learning_rate / 10])
-    averages = {"use_ema": True, "ema_momentum": config.ema_momentum} if of_generator and config.ema_momentum else {}
+    schedule = _schedule(config, stage)
+    options = {"clipnorm": config.clip_norm or None}
+    if of_generator and config.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     # Keras numbers names from the start of the process, and TensorFlow orders some sums by them: with its own name,
     # a stage computes the same to the last bit whether or not another one came before it.
-    return keras.optimizers.Adam(learning_rate, name="g_adam" if of_generator else "d_adam", **averages)
+    name = "g_optimizer" if of_generator else "d_optimizer"
+    if stage == "pretrain" and config.pretrain_optimizer == "muon":
+        decay = {"weight_decay": None, "adam_weight_decay": None}
+        return ConvolutionMuon(schedule, adam_beta_2=config.adam_beta_2, name=name, **decay, **options)
+    return keras.optimizers.Adam(schedule, beta_2=config.adam_beta_2, name=name, **options)
+
+
+def _schedule(config: Config, stage: str) -> Rate:
+    schedules = keras.optimizers.schedules
+    kind, rate = (getattr(config, f"{stage}_{field}") for field in ("schedule", "lr"))
+    warmup = config.pretrain_warmup if stage == "pretrain" else 0
+    steps = getattr(config, f"{stage}_epochs") * config.steps_per_epoch
+    if kind == "cosine":
+        rate = schedules.CosineDecay(rate, steps)
+    elif kind == "step":
+        rate = schedules.PiecewiseConstantDecay([steps // 2], [rate, rate / 10])
+    return WarmUp(rate, warmup) if warmup else rate
 
 
 def pretraining_stage(
@@ -110,10 +119,8 @@ def pretraining_stage(
 ) -> SRGANPretraining:
     """Compile the first stage."""
     stage = SRGANPretraining(generator, config.pixel_scale, freeze_batch_norm)
-    optimizer = make_optimizer(
-        config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs, of_generator=True
-    )
-    stage.compile(optimizer, losses.mse_loss)
+    pixel_loss = {"mse": losses.mse_loss, "l1": losses.l1_loss}[config.pretrain_loss]
+    stage.compile(make_optimizer(config, "pretrain"), pixel_loss)
     return stage
 
 
@@ -132,10 +139,7 @@ def gan_stage(
         label_smoothing=config.label_smoothing,
         freeze_batch_norm=config.freeze_batch_norm,
     )
-    g_optimizer, d_optimizer = (
-        make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs, of_generator)
-        for of_generator in (True, False)
-    )
+    g_optimizer, d_optimizer = (make_optimizer(config, "finetune", of_generator) for of_generator in (True, False))
     stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss)
     return stage
 

@@ -173,7 +173,7 @@ class Validation(keras.callbacks.Callback):
 
 COLUMNS = (
     *("stage", "epoch", "step"),
-    *("mse_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "d_loss", "d_real", "d_fake"),
+    *("pixel_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "d_loss", "d_real", "d_fake"),
     *("content_share", "adversarial_share", "l1_share", "g_rate", "d_rate", "images_per_second"),
     *("val_psnr", "val_ssim", "val_vgg_distance"),
 )

@@ -96,7 +96,11 @@ def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
 
 
 def _extensible(earlier: dict[str, Any], stages: list[str]) -> list[str]:
-    """Return the stages that may still become longer or shorter: the present and later ones, at a constant rate."""
+    """Return the stages that may still become longer or shorter: later ones, and the present one if it is uniform."""
     present = "finetune" if "finetune" in stages else "pretrain"
     later = STAGES[STAGES.index(present) :]
-    return [stage for stage in later if stage not in stages or earlier.get(f"{stage}_schedule") == "constant"]
+    return [stage for stage in later if stage not in stages or _is_uniform(earlier, stage)]
+
+
+def _is_uniform(earlier: dict[str, Any], stage: str) -> bool:
+    return earlier.get(f"{stage}_schedule") == "constant" and not earlier.get(f"{stage}_crops")

@@ -16,14 +16,16 @@ def _conv(x: KerasTensor, filters: int, strides: int = 1) -> KerasTensor:
     return layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
 
 
-def _prelu(x: KerasTensor) -> KerasTensor:
-    return layers.PReLU(shared_axes=[1, 2])(x)
+def _prelu(x: KerasTensor, slope: float) -> KerasTensor:
+    return layers.PReLU(keras.initializers.Constant(slope), shared_axes=[1, 2])(x)
 
 
-def _upsample(x: KerasTensor, filters: int) -> KerasTensor:
-    x = _conv(x, filters)
-    x = keras.ops.depth_to_space(x, 2)  # [B, 2H, 2W, filters / 4]
-    return _prelu(x)
+def _upsample(x: KerasTensor, filters: int, prelu_slope: float) -> KerasTensor:
+    conv = layers.Conv2D(filters, 3, padding="same")
+    x = keras.ops.depth_to_space(conv(x), 2)  # [B, 2H, 2W, filters / 4]
+    # ICNR (Aitken et al., arXiv 1707.02937): the four pixels that a place becomes start equal, so without a grid.
+    conv.kernel.assign(keras.ops.tile(conv.kernel[..., : filters // 4], (1, 1, 1, 4)))
+    return _prelu(x, prelu_slope)
 
 
 class SRGAN:
@@ -36,6 +38,8 @@ class SRGAN:
         residual_blocks: int,
         batch_norm: bool = True,
         upsampling_maps: int | None = None,
+        prelu_slope: float = 0.0,
+        residual_scale: float = 1.0,
         norm: LayerBuilder = layers.BatchNormalization,
         last_conv: LayerBuilder = layers.Conv2D,
     ) -> keras.Model:
@@ -48,6 +52,9 @@ class SRGAN:
             batch_norm: whether convolutions of the trunk are followed by batch normalization.
             upsampling_maps: filters of each upsampling stage, 256 in the paper; by default twice those of the stage
                 before, as in the tutorial.
+            prelu_slope: the initial slope of each PReLU below zero: 0 in Keras and the tutorial, 0.25 in He et al.,
+                arXiv 1502.01852.
+            residual_scale: the initial scale of the last kernel of each residual branch, relative to Glorot's.
             norm: what batch normalization is made by; `training_layers` has others than Keras.
             last_conv: what the last convolution is made by, likewise.
 
@@ -60,25 +67,26 @@ class SRGAN:
         if scaling_factor < 2 or scaling_factor & (scaling_factor - 1):
             raise ValueError(f"scaling_factor must be 2, 4, 8 or a higher power of two, not {scaling_factor}")
 
-        def conv_norm(x: KerasTensor) -> KerasTensor:
-            x = _conv(x, feature_maps)
+        def conv_norm(x: KerasTensor, initial_scale: float = 1.0) -> KerasTensor:
+            initializer = keras.initializers.VarianceScaling(initial_scale**2, "fan_avg", "uniform")
+            x = layers.Conv2D(feature_maps, 3, padding="same", kernel_initializer=initializer)(x)
             return norm()(x) if batch_norm else x
 
         def residual_block(x: KerasTensor) -> KerasTensor:
             skip = x
-            x = _prelu(conv_norm(x))
-            return layers.Add()([conv_norm(x), skip])
+            x = _prelu(conv_norm(x), prelu_slope)
+            return layers.Add()([conv_norm(x, residual_scale), skip])
 
         # Both ends are float32 whatever the policy: in 16 bits, colours are off by a level or two.
         lr = keras.Input((None, None, 3), name="lr")
         x = layers.Rescaling(1 / 255, dtype="float32")(lr)
         x = layers.Conv2D(feature_maps, 9, padding="same", dtype="float32")(x)
-        x = skip = _prelu(x)  # [B, H, W, F]
+        x = skip = _prelu(x, prelu_slope)  # [B, H, W, F]
         for _ in range(residual_blocks):
             x = residual_block(x)
         x = layers.Add()([conv_norm(x), skip])
         for stage in range(1, scaling_factor.bit_length()):
-            x = _upsample(x, upsampling_maps or feature_maps * 2**stage)
+            x = _upsample(x, upsampling_maps or feature_maps * 2**stage, prelu_slope)
         x = last_conv(3, 9, padding="same", dtype="float32")(x)  # [B, S*H, S*W, 3]
         x = layers.Activation("tanh", dtype="float32")(x)
         sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)

@@ -11,14 +11,14 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 
 
 class SRGANPretraining(keras.Model):
-    """The first stage: the generator alone, by mean squared error."""
+    """The first stage: the generator alone, by the error of its pixels."""
 
     def __init__(self, generator: keras.Model, pixel_scale: float = 1.0, freeze_batch_norm: bool = False) -> None:
         """Take the generator and the recipe.
 
         Args:
             generator: from `SRGAN.generator`.
-            pixel_scale: of the loss: 1 for pictures in 0..255, 1 / 127.5 for -1..1.
+            pixel_scale: of the images that are compared: 1 for 0..255, 1 / 127.5 for a range as wide as -1..1.
             freeze_batch_norm: whether the generator's batch normalization keeps the statistics it has.
         """
         super().__init__()
@@ -27,11 +27,11 @@ class SRGANPretraining(keras.Model):
         self.freeze_batch_norm = freeze_batch_norm
         self.built = True
 
-    def compile(self, optimizer: keras.optimizers.Optimizer, mse_loss: LossFunction) -> None:
-        """Take the optimizer, which is built here, and `Losses.mse_loss`."""
+    def compile(self, optimizer: keras.optimizers.Optimizer, pixel_loss: LossFunction) -> None:
+        """Take the optimizer, which is built here, and `Losses.mse_loss` or `Losses.l1_loss`."""
         super().compile(optimizer=None)
         self.g_optimizer = optimizer
-        self.mse_loss = mse_loss
+        self.pixel_loss = pixel_loss
         optimizer.build(self.generator.trainable_variables)
 
     @property
@@ -51,15 +51,15 @@ class SRGANPretraining(keras.Model):
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            `mse_loss`, this replica's share.
+            `pixel_loss`, this replica's share.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=not self.freeze_batch_norm)  # [B, S*h, S*w, 3]
-            loss = self.pixel_scale**2 * self.mse_loss(hr, sr)
+            loss = self.pixel_loss(self.pixel_scale * hr, self.pixel_scale * sr)
         variables = self.generator.trainable_variables
         self.g_optimizer.apply(tape.gradient(loss, variables), variables)
-        return {"mse_loss": loss}
+        return {"pixel_loss": loss}
 
 
 class SRGANTraining(keras.Model):

@@ -20,8 +20,8 @@ from pyimagesearch.files import written_whole
 class Training:
     """What both stages share.
 
-    `load_batches` is as `training_loop.fit` takes it, `test_pairs` are batches as `reports.Validation` takes them. Of
-    several workers, the one that `writes` keeps the files.
+    `load_batches` loads those of one replica, of crops of `hr_crop_size`, as the phases of `training_loop.fit` do.
+    `test_pairs` are batches as `reports.Validation` takes them. Of several workers, the one that `writes` keeps the files.
     """
 
     config: Config
@@ -51,7 +51,7 @@ class Training:
         logging.info("%s: %d epochs of %d steps", title, epochs, config.steps_per_epoch)
         training_loop.fit(
             model,
-            self.load_batches,
+            self._phases(pretrain),
             epochs,
             config.steps_per_epoch,
             Checkpoints(self.paths.checkpoints(name), model, self.writes),
@@ -64,6 +64,10 @@ class Training:
         self._save(path, generator)
         logging.info("generator saved: %s (weights %s)", path, _fingerprint(generator))
         return generator
+
+    def _phases(self, pretrain: bool) -> training_loop.Phases:
+        sides = self.config.pretrain_phases if pretrain else [(0, self.config.hr_shape[0])]
+        return [(first, functools.partial(self.load_batches, hr_crop_size=side)) for first, side in sides]
 
     def _callbacks(self, name: str, title: str, seconds_after: float) -> list[keras.callbacks.Callback]:
         config, paths = self.config, self.paths

@@ -1,8 +1,10 @@
 """The loop that runs the training steps, the same under every strategy."""
 
 import contextlib
+import itertools
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,11 +20,14 @@ STEPS_IN_FLIGHT = 10
 """Losses are read back once in so many steps, so that an accelerator need not wait for its host."""
 
 Step = Callable[[Any], dict[str, tf.Tensor]]
+LoadBatches = Callable[..., tf.data.Dataset]
+Phases = Sequence[tuple[int, LoadBatches]]
+"""The first step of each part of a stage, and what loads its batches."""
 
 
 def fit(
     model: keras.Model,
-    load_batches: Callable[..., tf.data.Dataset],
+    phases: Phases,
     epochs: int,
     steps_per_epoch: int,
     checkpoints: Checkpoints,
@@ -34,8 +39,8 @@ def fit(
 
     Args:
         model: a compiled model with a `train_step` that returns each replica's share of its losses.
-        load_batches: returns endless batches of one replica, given `first_batch`, `worker` and `workers`
-            as `load_dataset` takes them.
+        phases: the parts of the stage, the first of which begins at step 0. What loads a part's batches returns
+            endless ones of one replica, given `first_batch`, `worker` and `workers` as `load_dataset` takes them.
         epochs: the number of epochs of the whole stage.
         steps_per_epoch: how many steps each has.
         checkpoints: where to go on from, and where to save to.
@@ -55,7 +60,7 @@ def fit(
         return
     callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
     step = _distributed_step(model, jit_compile)
-    batches = _distributed_batches(load_batches, first_step)
+    batches = _batches(phases, first_step)
     callbacks.on_train_begin({"step": first_step})
     try:
         with _signals_noted() as signals:
@@ -76,8 +81,8 @@ def fit(
         callbacks.on_train_end()
 
 
-def seconds_per_step(model: keras.Model, load_batches: Callable[..., tf.data.Dataset], jit_compile: bool) -> float:
-    """Measure a step by taking three, after which `model` is of no use; arguments as `fit` takes them."""
+def seconds_per_step(model: keras.Model, load_batches: LoadBatches, jit_compile: bool) -> float:
+    """Measure a step by taking three, after which `model` is of no use; arguments as in `fit` and its `phases`."""
     step, batches = _distributed_step(model, jit_compile), _distributed_batches(load_batches, 0)
     for _ in range(3):  # the first one compiles, and the second may
         began = time.monotonic()
@@ -139,7 +144,15 @@ def _distributed_step(model: keras.Model, jit_compile: bool) -> Step:
     return step
 
 
-def _distributed_batches(load_batches: Callable[..., tf.data.Dataset], first_step: int) -> Iterator[Any]:
+def _batches(phases: Phases, first_step: int) -> Iterator[Any]:
+    ends = [first for first, _ in phases[1:]] + [sys.maxsize]
+    for (first, load_batches), end in zip(phases, ends, strict=True):
+        if first_step < end:
+            first = max(first, first_step)
+            yield from itertools.islice(_distributed_batches(load_batches, first), end - first)
+
+
+def _distributed_batches(load_batches: LoadBatches, first_step: int) -> Iterator[Any]:
     def load(context: tf.distribute.InputContext) -> tf.data.Dataset:
         workers = context.num_input_pipelines
         first_batch = first_step * context.num_replicas_in_sync // workers

@@ -56,7 +56,7 @@ def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
 
 
 CURVES = {
-    "first stage": ("mse_loss",),
+    "first stage": ("pixel_loss",),
     "generator": ("content_loss", "adversarial_loss", "l1_loss"),
     "discriminator: probability of being real": ("d_real", "d_fake"),
     "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share"),
