@@ -10,9 +10,9 @@ Rate = float | keras.optimizers.schedules.LearningRateSchedule
 class ConvolutionMuon(keras.optimizers.Muon):
     """Muon for convolutions: the momentum of each kernel is orthogonalized before it is applied.
 
-    A kernel [k, k, C, F] counts as the matrix [k * k * C, F], and its step is scaled by 0.2 * sqrt(max(k * k * C, F)), so
-    that Adam's learning rates serve (Liu et al., arXiv 2502.16982). Biases, PReLU slopes, batch normalization, and the
-    kernels from and to RGB are left to Adam, at the same rate.
+    A kernel [k, k, C, F] counts as the matrix [k * k * C, F]. Its step is scaled by 0.2 * sqrt(max(k * k * C, F)), so
+    that the learning rates of Adam fit (Liu et al., arXiv 2502.16982). Adam updates all other weights, at the same
+    rate: biases, PReLU slopes, batch normalization, and the kernels from and to RGB.
     """
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:

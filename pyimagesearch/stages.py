@@ -20,8 +20,8 @@ from pyimagesearch.files import written_whole
 class Training:
     """What both stages share.
 
-    `load_batches` loads those of one replica, of crops of `hr_crop_size`, as the phases of `training_loop.fit` do.
-    `test_pairs` are batches as `reports.Validation` takes them. Of several workers, the one that `writes` keeps the files.
+    `load_batches` loads those of one replica as `training_loop.fit` wants them, given `hr_crop_size`. `test_pairs` are
+    batches as `reports.Validation` takes them. Of several workers, the one that `writes` keeps the files.
     """
 
     config: Config

@@ -83,6 +83,10 @@ def test_overrides_that_were_not_given_leave_the_preset_alone():
         (cli.square, "100"),
         (cli.fraction, "1"),
         (cli.fraction, "half"),
+        (cli.below_one, "1"),
+        (cli.from_zero, "-1"),
+        (cli.from_zero, "inf"),
+        (cli.whole_number, "1.5"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):

@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import pytest
 
@@ -26,6 +27,20 @@ TUTORIAL = {
 }
 
 
+TUTORIAL |= {
+    "pretrain_optimizer": "adam",
+    "pretrain_loss": "mse",
+    "pretrain_schedule": "constant",
+    "pretrain_warmup": 0,
+    "pretrain_crops": (),
+    "adam_beta_2": 0.999,
+    "clip_norm": 0.0,
+    "prelu_slope": 0.0,
+    "residual_scale": 1.0,
+}
+"""Keras's and the paper's, where the tutorial says nothing."""
+
+
 @pytest.mark.parametrize(("name", "value"), TUTORIAL.items())
 def test_the_tutorial_preset_has_the_tutorials_numbers(name, value):
     assert getattr(PRESETS["tutorial"], name) == value
@@ -39,6 +54,16 @@ def test_a_config_cannot_be_changed():
 def test_data_set_and_lr_shape_follow_the_scaling_factor():
     config = Config(scaling_factor=2)
     assert (config.dataset, config.lr_shape) == ("div2k/bicubic_x2", (48, 48, 3))
+
+
+def test_crops_grow_so_that_each_size_sees_as_many_pixels():
+    config = Config(pretrain_epochs=61, steps_per_epoch=100, pretrain_crops=(64, 96, 128))
+    phases = config.pretrain_phases
+    assert [side for _, side in phases] == [64, 96, 128]
+    firsts = [first for first, _ in phases]
+    steps = [last - first for first, last in pairwise([*firsts, 6100])]
+    assert [count * side**2 for count, side in zip(steps, (64, 96, 128), strict=True)] == [14_745_600] * 3
+    assert Config().pretrain_phases == [(0, 96)]
 
 
 def test_files_go_where_the_tutorial_puts_them():

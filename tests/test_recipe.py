@@ -9,6 +9,7 @@ from pyimagesearch import recipe, training_layers
 from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
+from pyimagesearch.optimizers import ConvolutionMuon
 from pyimagesearch.vgg import VGG
 
 SMALL = dataclasses.replace(Config(), feature_maps=4, residual_blocks=1, disc_blocks=2, hr_shape=(32, 32, 3))
@@ -26,18 +27,56 @@ def rates(optimizer, *steps):
     ("schedule", "expected"),
     [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.5, 0.5, 0]), ("step", [1, 1, 0.1, 0.1])],
 )
-def test_the_learning_rate_follows_its_schedule_over_the_whole_stage(schedule, expected):
-    optimizer = recipe.make_optimizer(dataclasses.replace(SMALL, steps_per_epoch=100), 1e-3, schedule, epochs=20)
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_the_learning_rate_follows_its_schedule_over_the_whole_stage(stage, schedule, expected):
+    config = dataclasses.replace(
+        SMALL, steps_per_epoch=100, **{f"{stage}_lr": 1e-3, f"{stage}_schedule": schedule, f"{stage}_epochs": 20}
+    )
+    optimizer = recipe.make_optimizer(config, stage)
     assert rates(optimizer, 0, 1000, 1001, 2000) == pytest.approx([1e-3 * part for part in expected], abs=2e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_first_stage_warms_up(schedule):
+    config = dataclasses.replace(SMALL, pretrain_lr=1e-3, pretrain_warmup=100, pretrain_schedule=schedule)
+    assert rates(recipe.make_optimizer(config, "pretrain"), 0, 49, 99) == pytest.approx([1e-5, 5e-4, 1e-3], rel=1e-3)
+    assert rates(recipe.make_optimizer(config, "finetune"), 0) == pytest.approx([1e-5])
+
+
+def test_the_first_stage_takes_its_optimizer_and_loss_from_the_config():
+    config = dataclasses.replace(
+        SMALL, pretrain_optimizer="muon", pretrain_loss="l1", pixel_scale=0.5, adam_beta_2=0.99, clip_norm=3.0
+    )
+    losses = Losses(1)
+    stage = recipe.pretraining_stage(config, recipe.build_generator(config), losses)
+    assert isinstance(stage.g_optimizer, ConvolutionMuon)
+    assert (stage.g_optimizer.adam_beta_2, stage.g_optimizer.clipnorm) == (0.99, 3.0)
+    assert stage.pixel_loss == losses.l1_loss
+    optimizer = recipe.make_optimizer(config, "finetune")
+    assert isinstance(optimizer, keras.optimizers.Adam) and (optimizer.beta_2, optimizer.clipnorm) == (0.99, 3.0)
+    assert recipe.make_optimizer(SMALL, "pretrain").clipnorm is None
+
+
+def test_the_initial_values_of_a_config_reach_the_generator():
+    plain = recipe.build_generator(dataclasses.replace(SMALL, batch_norm=False))
+    other = recipe.build_generator(dataclasses.replace(SMALL, batch_norm=False, prelu_slope=0.25, residual_scale=0.1))
+    slopes = [layer.alpha for layer in other.layers if isinstance(layer, keras.layers.PReLU)]
+    assert len(slopes) == 4 and all((slope.numpy() == 0.25).all() for slope in slopes)
+    scales = [
+        float(np.std(two.kernel) / np.std(one.kernel))
+        for one, two in zip(plain.layers, other.layers, strict=True)
+        if isinstance(one, keras.layers.Conv2D)
+    ]
+    assert scales == pytest.approx([1, 1, 0.1, 1, 1, 1, 1], rel=1e-5)
 
 
 def test_the_paper_preset_is_that_of_the_paper():
     config = PRESETS["paper"]
     assert config.pretrain_epochs * config.steps_per_epoch == 10**6 and config.train_batch_size == 16
     assert config.finetune_epochs * config.steps_per_epoch == 2 * 10**5
-    optimizer = recipe.make_optimizer(config, config.pretrain_lr, config.pretrain_schedule, config.pretrain_epochs)
+    optimizer = recipe.make_optimizer(config, "pretrain")
     assert rates(optimizer, 0, 10**6) == pytest.approx([1e-4, 1e-4])
-    optimizer = recipe.make_optimizer(config, config.finetune_lr, config.finetune_schedule, config.finetune_epochs)
+    optimizer = recipe.make_optimizer(config, "finetune")
     assert rates(optimizer, 0, 10**5, 10**5 + 1) == pytest.approx([1e-4, 1e-4, 1e-5])
     assert recipe.build_generator(config).count_params() == 1_554_883
     assert recipe.build_discriminator(config).layers[-3].units == 1024

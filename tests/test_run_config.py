@@ -98,6 +98,14 @@ def test_a_stage_may_become_longer_while_its_past_stays_what_it_was(paths, begun
             begin(paths, longer)
 
 
+def test_a_stage_whose_crops_grow_keeps_its_length(paths):
+    config = dataclasses.replace(CONFIG, pretrain_crops=(64, 96))
+    begin(paths, config)
+    add_checkpoint(paths)
+    with pytest.raises(UserError, match="pretrain_epochs 2500, now 5000"):
+        begin(paths, dataclasses.replace(config, pretrain_epochs=5000))
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "[]"])
 def test_checkpoints_without_their_configuration_are_refused(paths, text):
     begin(paths)

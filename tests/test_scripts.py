@@ -1,5 +1,6 @@
 """The commands, run as a user runs them."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -17,7 +18,7 @@ import create_tfrecords
 import evaluate
 import inference
 import train_srgan
-from pyimagesearch import reports
+from pyimagesearch import config, reports
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -58,14 +59,46 @@ def test_training_tells_what_it_does(workplace):
         "number of accelerators: 1",
         "no GPU is visible",
         "training shards found: 1",
-        "stage 1 of 2, pretraining: epoch 1 of 1, mse_loss ",
+        "stage 1 of 2, pretraining: epoch 1 of 1, pixel_loss ",
         "stage 2 of 2, fine-tuning: epoch 1 of 1, ",
         "validation: PSNR ",
     ):
         assert line in trained.stdout
-    for loss in ("mse_loss", "d_loss", "g_loss", "adversarial_loss", "content_loss"):
+    for loss in ("pixel_loss", "d_loss", "g_loss", "adversarial_loss", "content_loss"):
         assert re.search(rf"{loss} \d", trained.stdout)
     assert re.findall(r"images/s, \S+ left in all", trained.stdout)[-1] == "images/s, 00:00 left in all"
+
+
+@pytest.mark.parametrize(
+    ("flags", "field", "value"),
+    [
+        (["--pretrain-optimizer", "adam"], "pretrain_optimizer", "adam"),
+        (["--pretrain-loss", "mse"], "pretrain_loss", "mse"),
+        (["--pretrain-schedule", "constant"], "pretrain_schedule", "constant"),
+        (["--finetune-schedule", "constant"], "finetune_schedule", "constant"),
+        (["--pretrain-warmup", "0"], "pretrain_warmup", 0),
+        (["--pretrain-crops"], "pretrain_crops", []),
+        (["--adam-beta-2", "0.5"], "adam_beta_2", 0.5),
+        (["--clip-norm", "0"], "clip_norm", 0.0),
+        (["--adversarial-weight", "0"], "adversarial_weight", 0.0),
+        (["--l1-weight", "0"], "l1_weight", 0.0),
+        (["--label-smoothing", "0"], "label_smoothing", 0.0),
+        (["--ema", "0"], "ema_momentum", 0.0),
+        (["--no-freeze-bn"], "freeze_batch_norm", False),
+        (["--freeze-bn"], "freeze_batch_norm", True),
+        (["--no-bn"], "batch_norm", False),
+        (["--bn"], "batch_norm", True),
+        (["--prelu-slope", "0"], "prelu_slope", 0.0),
+        (["--residual-scale", "1"], "residual_scale", 1.0),
+    ],
+)
+def test_every_part_of_a_recipe_can_be_switched(flags, field, value, monkeypatch):
+    everything = dataclasses.replace(
+        config.PRESETS["shipped"], pretrain_crops=(64, 96), clip_norm=1.0, label_smoothing=0.1
+    )
+    monkeypatch.setitem(config.PRESETS, "shipped", everything)
+    args = train_srgan.parse_args(["--preset", "shipped", *flags])
+    assert train_srgan.choose_config(args) == dataclasses.replace(everything, **{field: value})
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])

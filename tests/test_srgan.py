@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from pyimagesearch import recipe
+from pyimagesearch.config import PRESETS
 from pyimagesearch.srgan import SRGAN
 
 
@@ -38,6 +40,16 @@ def test_the_generator_enlarges_any_size_by_its_scale(scale):
     sr = SRGAN.generator(scale, 8, 2)(noise(1, 17, 31, 3))
     assert sr.shape == (1, 17 * scale, 31 * scale, 3)
     assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
+
+
+@pytest.mark.parametrize("preset", ["tutorial", "paper", "shipped", "demo"])
+def test_a_new_generator_makes_no_grid_where_it_enlarges(preset):
+    generator = recipe.build_generator(PRESETS[preset])
+    shuffles = [operation.output for operation in generator.operations if hasattr(operation, "block_size")]
+    assert len(shuffles) == 2
+    for image in keras.Model(generator.input, shuffles)(noise(1, 6, 5, 3)):
+        for row, column in ((0, 1), (1, 0), (1, 1)):
+            np.testing.assert_array_equal(image[:, row::2, column::2], image[:, ::2, ::2])
 
 
 @pytest.mark.parametrize("scale", [0, 1, 3, 6])

@@ -43,7 +43,8 @@ def number_batches(first_batch, worker, workers):
 
 
 def fit(model, folder, epochs=2, steps=3, **options):
-    training_loop.fit(model, number_batches, epochs, steps, Checkpoints(str(folder), model), **options)
+    phases = options.pop("phases", [(0, number_batches)])
+    training_loop.fit(model, phases, epochs, steps, Checkpoints(str(folder), model), **options)
     return float(model.total.numpy())
 
 
@@ -146,7 +147,7 @@ def test_a_vanished_shard_costs_no_step(tmp_path):
 
     model = Counter()
     with pytest.raises(tf.errors.NotFoundError, match="gone"):
-        training_loop.fit(model, batches, 2, 3, Checkpoints(str(tmp_path), model))
+        training_loop.fit(model, [(0, batches)], 2, 3, Checkpoints(str(tmp_path), model))
     assert fit(Counter(), tmp_path) == sum(range(6))
     assert {path.name for path in tmp_path.glob("*.index")} == {"step-3.index", "step-4.index", "step-6.index"}
 
@@ -156,3 +157,15 @@ def test_two_replicas_get_batches_of_their_own(tmp_path, two_replicas):
         model = Counter()
         fit(model, tmp_path, 1, 3)
     np.testing.assert_allclose(model.total.numpy(), np.mean(range(6)) * 3)
+
+
+def ones(first_batch, worker, workers):
+    return tf.data.Dataset.from_tensors(tf.ones((5,))).repeat()
+
+
+def test_each_phase_brings_batches_of_its_own_from_its_first_step_on(tmp_path):
+    phases = [(0, number_batches), (2, ones), (5, number_batches)]
+    assert fit(Counter(), tmp_path / "whole", phases=phases) == 0 + 1 + 1 + 1 + 1 + 5
+    for epochs in (1, 2):  # the second of these goes on within the second phase
+        total = fit(Counter(), tmp_path / "parts", epochs=epochs, phases=phases)
+    assert total == 0 + 1 + 1 + 1 + 1 + 5

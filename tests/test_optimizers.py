@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+
+from pyimagesearch.optimizers import ConvolutionMuon, WarmUp
+
+
+def muon(variables, **options):
+    optimizer = ConvolutionMuon(1e-2, weight_decay=None, adam_weight_decay=None, **options)
+    optimizer.build(variables)
+    return optimizer
+
+
+def weights(*shape, value=0.0):
+    return keras.Variable(np.full(shape, value, "float32"))
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (1, 1, 8, 32)])
+def test_a_kernel_moves_by_its_gradient_made_orthogonal(shape):
+    kernel, gradient = weights(*shape), noise(*shape)
+    muon([kernel]).apply([gradient])
+    rows, columns = np.prod(shape[:3]), shape[3]
+    step = kernel.numpy().reshape(rows, columns) / (-1e-2 * 0.2 * np.sqrt(max(rows, columns)))
+    left, _, right = np.linalg.svd(gradient.reshape(rows, columns), full_matrices=False)
+    values = np.diag(left.T @ step @ right.T)
+    assert values.min() > 0.6 and values.max() < 1.3  # as near to 1 as five iterations come
+    np.testing.assert_allclose(left @ (left.T @ step @ right.T) @ right, step, atol=1e-4)
+
+
+def test_the_second_step_has_momentum_and_looks_ahead():
+    kernel, first, second = weights(3, 3, 4, 6), noise(3, 3, 4, 6), noise(3, 3, 4, 6, seed=1)
+    optimizer = muon([kernel])
+    optimizer.apply([first])
+    before = kernel.numpy()
+    optimizer.apply([second])
+    other = weights(3, 3, 4, 6)
+    muon([other], momentum=0.0).apply([second + 0.95 * (second + 0.95 * first)])
+    np.testing.assert_allclose(kernel.numpy() - before, other.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 1, 5), (9, 9, 3, 4), (9, 9, 4, 3)])
+def test_everything_else_is_adams(shape):
+    mine, adams = weights(*shape, value=1.0), weights(*shape, value=1.0)
+    optimizer, adam = muon([mine]), keras.optimizers.Adam(1e-2)
+    for seed in range(3):
+        optimizer.apply([noise(*shape, seed=seed)])
+        adam.apply([noise(*shape, seed=seed)], [adams])
+    np.testing.assert_allclose(mine.numpy(), adams.numpy(), rtol=1e-5)
+
+
+def test_weights_can_be_averaged():
+    kernel = weights(3, 3, 4, 6)
+    optimizer = muon([kernel], use_ema=True, ema_momentum=0.5)
+    steps = []
+    for seed in range(2):
+        optimizer.apply([noise(3, 3, 4, 6, seed=seed)])
+        steps.append(kernel.numpy())
+    optimizer.finalize_variable_values([kernel])
+    np.testing.assert_allclose(kernel.numpy(), (steps[0] + steps[1]) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.5, keras.optimizers.schedules.PiecewiseConstantDecay([6], [0.5, 0.1])])
+def test_a_rate_is_reached_along_a_line(rate):
+    schedule = WarmUp(rate, 4)
+    assert [float(schedule(step)) for step in range(5)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5])
+    assert float(schedule(7)) == pytest.approx(0.5 if rate == 0.5 else 0.1)
