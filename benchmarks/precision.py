@@ -11,6 +11,7 @@ Example:
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -42,16 +43,20 @@ def train(
         generator.set_weights(start)
     stage = recipe.pretraining_stage(config, generator, Losses(1))
     step = tf.function(stage.train_step)
-    batches = load_dataset(
+    load_batches = functools.partial(
+        load_dataset,
         shards,
         config.train_batch_size,
         train=True,
-        hr_crop_size=config.hr_shape[0],
         crops_per_record=config.crops_per_record,
         seed=config.seed,
     )
-    for batch in batches.take(config.pretrain_epochs * config.steps_per_epoch):
-        step(batch)
+    firsts, sides = zip(*config.pretrain_phases, strict=True)
+    for first, last, side in zip(
+        firsts, (*firsts[1:], config.pretrain_epochs * config.steps_per_epoch), sides, strict=True
+    ):
+        for batch in load_batches(hr_crop_size=side, first_batch=first).take(last - first):
+            step(batch)
     return recipe.Snapshot(config).take(stage)
 
 

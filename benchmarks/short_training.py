@@ -2,8 +2,8 @@
 """Compare what recipes for the first stage reach in minutes: each gets as many pixels of training data.
 
 Example:
-    python create_tfrecords.py --images PHOTOS
-    python benchmarks/short_training.py --records tfrecord --benchmark Set5
+    python create_tfrecords.py --images PHOTOS --crop-size 128
+    python benchmarks/short_training.py --records tfrecord --benchmark Set5 docs/photographs
 """
 
 import argparse
@@ -13,40 +13,96 @@ import time
 from precision import train  # which finds the package
 
 # isort: split
-from pyimagesearch import cli, evaluation, tfrecords, upscaling
-from pyimagesearch.config import Config
+import numpy as np
 
-COMMON = Config(
-    train_batch_size=16, pretrain_lr=1e-3, pretrain_schedule="cosine", ema_momentum=0.99, steps_per_epoch=1, seed=1
+from pyimagesearch import cli, evaluation, generators, tfrecords, upscaling
+from pyimagesearch.config import SHIPPED_PRETRAINED_GENERATOR, Config
+
+PLAIN = Config(
+    train_batch_size=8,
+    hr_shape=(64, 64, 3),
+    pretrain_lr=1e-3,
+    pretrain_schedule="cosine",
+    pixel_scale=1 / 127.5,
+    ema_momentum=0.99,
+    steps_per_epoch=1,
+)
+BEST = dataclasses.replace(
+    PLAIN,
+    batch_norm=False,
+    prelu_slope=0.25,
+    residual_scale=0.1,
+    pretrain_loss="l1",
+    pretrain_optimizer="muon",
+    pretrain_warmup=100,
 )
 VARIANTS = {
-    "tutorial's generator, 16 crops of 96 pixels a step": {},
-    "paper's generator": {"upsampling_maps": 256},
-    "without batch normalization": {"batch_norm": False},
-    "learning rate 3e-3 instead of 1e-3": {"pretrain_lr": 3e-3},
-    "8 crops of 96 pixels": {"train_batch_size": 8},
-    "8 crops of 64 pixels": {"train_batch_size": 8, "hr_shape": (64, 64, 3)},
+    "plain": (PLAIN, {}),
+    "plain, PReLU from 0.25": (PLAIN, {"prelu_slope": 0.25}),
+    "plain, without batch normalization": (PLAIN, {"batch_norm": False}),
+    "plain, without, residual branches at a tenth": (PLAIN, {"batch_norm": False, "residual_scale": 0.1}),
+    "plain, absolute error": (PLAIN, {"pretrain_loss": "l1"}),
+    "plain, Adam's beta 2 0.99": (PLAIN, {"adam_beta_2": 0.99}),
+    "plain, 100 steps of warm-up": (PLAIN, {"pretrain_warmup": 100}),
+    "plain, gradients clipped to a norm of 0.1": (PLAIN, {"clip_norm": 0.1}),
+    "plain, Muon": (PLAIN, {"pretrain_optimizer": "muon", "pretrain_warmup": 100}),
+    "all but Muon": (BEST, {"pretrain_optimizer": "adam"}),
+    "all": (BEST, {}),
+    "all, rate 2e-3": (BEST, {"pretrain_lr": 2e-3}),
+    "all, rate 5e-4": (BEST, {"pretrain_lr": 5e-4}),
+    "all, PReLU from 0": (BEST, {"prelu_slope": 0.0}),
+    "all, residual branches at their full scale": (BEST, {"residual_scale": 1.0}),
+    "all, squared error": (BEST, {"pretrain_loss": "mse"}),
+    "all, crops of 96 pixels": (BEST, {"hr_shape": (96, 96, 3)}),
+    "all, crops of 64, 96 and 128 pixels": (BEST, {"pretrain_crops": (64, 96, 128)}),
+    "all, 16 crops of 96 pixels": (BEST, {"hr_shape": (96, 96, 3), "train_batch_size": 16}),
 }
+FOLDED = "all, from weights/pretrained.keras with its batch normalization folded"
 
 
 def main() -> None:
-    """Print a row a variant."""
+    """Print a row for each variant and seed."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", required=True)
-    parser.add_argument("--benchmark", required=True, help="a folder as evaluate.py takes it")
-    parser.add_argument("--steps", type=int, default=300, help="of 16 crops of 96 pixels")
+    parser.add_argument("--benchmark", nargs="+", required=True, help="folders as evaluate.py takes them")
+    parser.add_argument("--steps", type=int, default=600, help="of 8 crops of 64 pixels (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="these variants")
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
-    benchmark = evaluation.find_benchmark("benchmark", args.benchmark, 4)
-    pixels = args.steps * 16 * 96 * 96
-    for name, changes in VARIANTS.items():
-        config = dataclasses.replace(COMMON, **changes)
-        steps = round(pixels / config.train_batch_size / config.hr_shape[0] ** 2)
-        start = time.monotonic()
-        generator = train(dataclasses.replace(config, pretrain_epochs=steps), "bfloat16", shards)
-        seconds = time.monotonic() - start
-        rows = list(evaluation.evaluate(benchmark, {name: upscaling.Upscaler(generator)}))
-        print(f"{name}: {steps} steps, {seconds:.0f} s, {evaluation.means(rows).psnr_y:.2f} dB", flush=True)
+    benchmarks = [evaluation.find_benchmark(folder, folder, 4) for folder in args.benchmark]
+    given = generators.fold_batch_norm(generators.load_generator(SHIPPED_PRETRAINED_GENERATOR)).get_weights()
+    variants = {
+        **{name: (base, changes, None) for name, (base, changes) in VARIANTS.items()},
+        FOLDED: (BEST, {}, given),
+    }
+    for name in args.only or variants:
+        base, changes, start = variants[name]
+        for seed in args.seeds:
+            measure(name, dataclasses.replace(base, seed=seed, **changes), args.steps, shards, benchmarks, start)
+
+
+def measure(
+    name: str,
+    config: Config,
+    steps: int,
+    shards: list[str],
+    benchmarks: list[evaluation.Benchmark],
+    start: list[np.ndarray] | None,
+) -> None:
+    """Train a generator, and print what it reaches."""
+    per_step = [config.train_batch_size * side**2 for _, side in config.pretrain_phases]
+    steps = round(steps * 8 * 64**2 / (len(per_step) / sum(1 / pixels for pixels in per_step)))
+    config = dataclasses.replace(config, pretrain_epochs=steps)
+    began = time.monotonic()
+    generator = train(config, "bfloat16", shards, start)
+    seconds = time.monotonic() - began
+    upscaler = upscaling.Upscaler(generator)
+    found = (
+        evaluation.means(list(evaluation.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in benchmarks
+    )
+    texts = ", ".join(f"{benchmark.name} {psnr:.2f} dB" for benchmark, psnr in zip(benchmarks, found, strict=True))
+    print(f"{name}, seed {config.seed}: {steps} steps, {seconds:.0f} s, {texts}", flush=True)
 
 
 if __name__ == "__main__":
