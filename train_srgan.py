@@ -82,6 +82,14 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
     add("--finetune-schedule", choices=schedules, help="as --pretrain-schedule, of the second stage")
+    add("--discriminator", choices=("image", "patch"), help="image: one logit an image; patch: one for each place")
+    add("--spectral-norm", action=switch, help="keep the spectral norm of the patch discriminator's kernels at 1")
+    add("--disc-blocks", type=cli.positive_int, metavar="N", help="blocks of the discriminator")
+    add("--discriminator-optimizer", choices=("adam", "muon"), help="as --pretrain-optimizer, of the discriminator")
+    add("--discriminator-lr", type=cli.positive_float, metavar="RATE", help="of the discriminator (--finetune-lr)")
+    add("--discriminator-steps", type=cli.positive_int, metavar="N", help="for each step of the generator")
+    add("--discriminator-warmup", type=cli.whole_number, metavar="N", help="steps in which it learns alone")
+    add("--adversarial-ramp", type=cli.whole_number, metavar="N", help="steps until --adversarial-weight is reached")
     add("--adam-beta-2", type=cli.below_one, metavar="B", help="of Adam, in both stages")
     add("--clip-norm", type=cli.from_zero, metavar="N", help="the largest norm of each weight's gradient; 0: any")
     add(
@@ -90,9 +98,17 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         metavar="imagenet|random|auto|PATH",
         help="weights of the content loss's network; auto: imagenet, or random without a network (%(default)s)",
     )
-    add("--vgg-layer", metavar="NETWORK:LAYER", help="where the content loss compares")
+    add("--vgg-layer", metavar="NETWORK:LAYERS", help="where the content loss compares; commas separate layers")
+    add(
+        "--content-loss",
+        choices=("mse", "l1", "unit"),
+        help="of features: squared error; absolute error before the activation; squared distance at unit length",
+    )
     add("--adversarial-weight", type=cli.from_zero, metavar="W", help="of the discriminator, beside the content loss")
     add("--l1-weight", type=cli.from_zero, metavar="W", help="add W times the absolute error of pixels to the GAN")
+    add("--reduced-weight", type=cli.from_zero, metavar="W", help="add W times the error of results reduced again")
+    add("--relativistic", action=switch, help="compare each result with its photograph instead of judging it alone")
+    add("--max-shift", type=cli.whole_number, metavar="N", help="shift images by 0 to N pixels before the critics")
     add("--label-smoothing", type=cli.below_one, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add(
         "--ema", type=cli.below_one, metavar="M", help="save weights averaged with this momentum, such as 0.999; 0: off"
@@ -124,6 +140,18 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         pretrain_crops=args.pretrain_crops,
         finetune_lr=args.finetune_lr,
         finetune_schedule=args.finetune_schedule,
+        discriminator=args.discriminator,
+        spectral_norm=args.spectral_norm,
+        disc_blocks=args.disc_blocks,
+        discriminator_optimizer=args.discriminator_optimizer,
+        discriminator_lr=args.discriminator_lr,
+        discriminator_steps=args.discriminator_steps,
+        discriminator_warmup=args.discriminator_warmup,
+        adversarial_ramp=args.adversarial_ramp,
+        content_loss=args.content_loss,
+        reduced_weight=args.reduced_weight,
+        relativistic=args.relativistic,
+        max_shift=args.max_shift,
         adam_beta_2=args.adam_beta_2,
         clip_norm=args.clip_norm,
         vgg_layer=args.vgg_layer,
@@ -164,17 +192,17 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
     return functools.partial(load, batch_size=config.train_batch_size)
 
 
-def train(training: Training, pretrain: bool, given: bool, num_replicas: int) -> None:
+def train(training: Training, vgg: keras.Model, pretrain: bool, given: bool, num_replicas: int) -> None:
     """Run both stages, or without `pretrain` the second one, from the generator of the training's snapshot.
 
-    Only a generator that was `given` has batch statistics that the first stage may keep.
+    The content loss uses `vgg`. Only a generator that was `given` has batch statistics that the first stage may keep.
     """
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
     def gan_stage(generator: keras.Model) -> keras.Model:
         discriminator = recipe.build_discriminator(config, layers["norm"])
-        return recipe.gan_stage(config, generator, discriminator, training.vgg, losses)
+        return recipe.gan_stage(config, generator, discriminator, vgg, losses)
 
     generator = recipe.build_generator(config, **layers)
     generator.set_weights(training.snapshot.generator.get_weights())
@@ -245,7 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if start and not begun:
             training.start_from(start)
         pretrain = "finetune" not in begun and not (start and args.init_stage == "finetune")
-        train(training, pretrain, bool(start), strategy.num_replicas_in_sync)
+        vgg = VGG.build(config.vgg_layer, vgg_weights, before_activation=config.content_loss == "l1")
+        train(training, vgg, pretrain, bool(start), strategy.num_replicas_in_sync)
     return 0
 
 

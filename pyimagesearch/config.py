@@ -29,13 +29,17 @@ class Config:
     prelu_slope: float = 0.0  # at first; Keras's and the tutorial's, 0.25 in He et al., arXiv 1502.01852
     residual_scale: float = 1.0  # at first, of the last kernel of each residual branch, relative to Glorot's
     leaky_alpha: float = 0.2
+    discriminator: str = "image"  # the tutorial's, one logit an image; or "patch", one for each place
     disc_blocks: int = 4
+    spectral_norm: bool = False  # of a "patch" discriminator
     disc_dense: int | None = None  # units of the paper's dense layer; None: averages instead
     vgg_layer: str = "vgg19:block5_conv4"
 
     # The two stages
     pretrain_lr: float = 1e-4
     finetune_lr: float = 1e-5
+    discriminator_lr: float | None = None  # None: that of the generator
+    discriminator_optimizer: str = "adam"  # or "muon"
     pretrain_optimizer: str = "adam"  # or "muon", for the kernels of convolutions
     pretrain_loss: str = "mse"  # or "l1"
     pretrain_crops: tuple[int, ...] = ()  # sides of HR crops that follow each other; (): that of hr_shape throughout
@@ -50,9 +54,16 @@ class Config:
 
     # The recipe
     pixel_scale: float = 1.0  # of the images in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
-    adversarial_weight: float = 1e-3  # beside the content loss; arXiv 1609.04802, equation 3
+    content_loss: str = "mse"  # this and the following ones: see srgan_training.GANRecipe
+    adversarial_weight: float = 1e-3
     l1_weight: float = 0.0
+    reduced_weight: float = 0.0
+    relativistic: bool = False
     label_smoothing: float = 0.0
+    max_shift: int = 0
+    discriminator_steps: int = 1
+    discriminator_warmup: int = 0
+    adversarial_ramp: int = 0
     freeze_batch_norm: bool = False  # in the GAN stage, and in the first stage of a given generator
     adam_beta_2: float = 0.999
     clip_norm: float = 0.0  # the largest norm of each weight's gradient; 0: any

@@ -1,6 +1,7 @@
 """The losses, scaled so that gradients summed over replicas are those of the whole batch."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -14,8 +15,8 @@ class Losses:
         self.num_replicas = num_replicas
 
     def bce_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the binary cross-entropy of logits `pred` [B, 1] against labels `real` [B, 1], as a scalar."""
-        loss = keras.losses.binary_crossentropy(real, pred, from_logits=True)  # [B]
+        """Return the binary cross-entropy of logits `pred` [B, ..., 1] against labels `real`, as a scalar."""
+        loss = keras.losses.binary_crossentropy(real, pred, from_logits=True)  # [B, ...]
         return tf.reduce_mean(loss) / self.num_replicas
 
     def mse_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
@@ -27,3 +28,38 @@ class Losses:
         """Return the mean absolute error of `pred` against `real`, both [B, H, W, C], as a scalar."""
         loss = keras.losses.mean_absolute_error(real, pred)  # [B, H, W]
         return tf.reduce_mean(loss) / self.num_replicas
+
+    def relativistic_loss(self, real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+        """Return the loss of a discriminator whose logits should be higher for `real` than for its copy `fake`.
+
+        The relativistic pairing loss (Jolicoeur-Martineau, arXiv 1807.00734): softplus(fake - real), averaged over
+        logits [B, ...] of the same places of the same images. With the two exchanged, it is the generator's.
+        """
+        return tf.reduce_mean(tf.math.softplus(fake - real)) / self.num_replicas
+
+    def unit_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
+        """Return the squared distance of features [B, h, w, C], scaled to unit length at each place, as a scalar.
+
+        It is LPIPS (Zhang et al., arXiv 1801.03924) of one layer without its learned weights, from 0 to 4.
+        """
+        real, pred = (tf.math.l2_normalize(features, axis=-1, epsilon=1e-10) for features in (real, pred))
+        return tf.reduce_mean(tf.reduce_sum(tf.square(real - pred), axis=-1)) / self.num_replicas
+
+    def reduced_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        """Return the mean absolute error of `sr`, reduced again, against `lr`, as a scalar.
+
+        They are [B, S*h, S*w, 3] and [B, h, w, 3]. The reduction is the antialiased bicubic one that `lr` was made by. The border of 2 pixels of `lr` is left out.
+        """
+        scale = sr.shape[1] // lr.shape[1]
+        kernel = tf.constant(_bicubic(scale), sr.dtype)  # [4 * S, 4 * S]
+        kernel = tf.tile(kernel[:, :, None, None], (1, 1, 3, 1))
+        inside = sr[:, scale // 2 :, scale // 2 :]
+        reduced = tf.nn.depthwise_conv2d(inside, kernel, (1, scale, scale, 1), "VALID")  # [B, h - 4, w - 4, 3]
+        return self.l1_loss(lr[:, 2:-2, 2:-2], reduced)
+
+
+def _bicubic(scale: int) -> np.ndarray:
+    """Return the kernel of a reduction by antialiased bicubic interpolation, with a = -0.5 (Keys, 1981)."""
+    x = np.abs((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
+    taps = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    return np.outer(taps, taps) / taps.sum() ** 2

@@ -11,7 +11,7 @@ from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
 from pyimagesearch.optimizers import ConvolutionMuon, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
+from pyimagesearch.srgan_training import GANRecipe, SRGANPretraining, SRGANTraining
 
 
 def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
@@ -74,6 +74,10 @@ def _outline(network: keras.Model) -> list[Any]:
 def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:
     """Build the discriminator that `config` describes, with the initial weights that its seed settles."""
     keras.utils.set_random_seed(config.seed)
+    if config.discriminator == "patch":
+        return SRGAN.patch_discriminator(
+            config.feature_maps, config.leaky_alpha, config.disc_blocks, config.spectral_norm
+        )
     return SRGAN.discriminator(
         config.feature_maps,
         config.leaky_alpha,
@@ -87,26 +91,33 @@ def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalizat
 def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> keras.optimizers.Optimizer:
     """Make the optimizer of a network for the stage "pretrain" or "finetune".
 
-    The generator's is of the stage's kind, warms up, and keeps an average of the weights, if `config` wants that.
+    That of the generator averages the weights, if `config` wants averages.
     """
-    schedule = _schedule(config, stage)
+    kind = "adam" if of_generator else config.discriminator_optimizer
+    if stage == "pretrain":
+        kind = config.pretrain_optimizer
+    schedule = _schedule(config, stage, of_generator)
     options = {"clipnorm": config.clip_norm or None}
     if of_generator and config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     # Keras numbers names from the start of the process, and TensorFlow orders some sums by them: with its own name,
     # a stage computes the same to the last bit whether or not another one came before it.
     name = "g_optimizer" if of_generator else "d_optimizer"
-    if stage == "pretrain" and config.pretrain_optimizer == "muon":
+    if kind == "muon":
         decay = {"weight_decay": None, "adam_weight_decay": None}
         return ConvolutionMuon(schedule, adam_beta_2=config.adam_beta_2, name=name, **decay, **options)
     return keras.optimizers.Adam(schedule, beta_2=config.adam_beta_2, name=name, **options)
 
 
-def _schedule(config: Config, stage: str) -> Rate:
+def _schedule(config: Config, stage: str, of_generator: bool) -> Rate:
     schedules = keras.optimizers.schedules
     kind, rate = (getattr(config, f"{stage}_{field}") for field in ("schedule", "lr"))
-    warmup = config.pretrain_warmup if stage == "pretrain" else 0
-    steps = getattr(config, f"{stage}_epochs") * config.steps_per_epoch
+    epochs, rounds, warmup = getattr(config, f"{stage}_epochs"), 1, 0
+    if stage == "pretrain":
+        warmup = config.pretrain_warmup
+    elif not of_generator:
+        rate, rounds = config.discriminator_lr or rate, config.discriminator_steps
+    steps = epochs * config.steps_per_epoch * rounds
     if kind == "cosine":
         rate = schedules.CosineDecay(rate, steps)
     elif kind == "step":
@@ -128,19 +139,12 @@ def gan_stage(
     config: Config, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, losses: Losses
 ) -> SRGANTraining:
     """Compile the second stage."""
-    stage = SRGANTraining(
-        generator,
-        discriminator,
-        vgg,
-        config.train_batch_size,
-        adversarial_weight=config.adversarial_weight,
-        l1_loss=losses.l1_loss,
-        l1_weight=config.l1_weight,
-        label_smoothing=config.label_smoothing,
-        freeze_batch_norm=config.freeze_batch_norm,
-    )
+    numbers = {field.name: getattr(config, field.name) for field in dataclasses.fields(GANRecipe)}
+    stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, GANRecipe(**numbers))
     g_optimizer, d_optimizer = (make_optimizer(config, "finetune", of_generator) for of_generator in (True, False))
-    stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss)
+    names = ("l1_loss", "unit_loss", "reduced_loss", "relativistic_loss")
+    others = {name: getattr(losses, name) for name in names}
+    stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss, **others)
     return stage
 
 

@@ -173,8 +173,10 @@ class Validation(keras.callbacks.Callback):
 
 COLUMNS = (
     *("stage", "epoch", "step"),
-    *("pixel_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "d_loss", "d_real", "d_fake"),
-    *("content_share", "adversarial_share", "l1_share", "g_rate", "d_rate", "images_per_second"),
+    *("pixel_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "reduced_loss"),
+    *("d_loss", "d_real", "d_fake", "d_right"),
+    *("content_share", "adversarial_share", "l1_share", "reduced_share"),
+    *("g_rate", "d_rate", "images_per_second"),
     *("val_psnr", "val_ssim", "val_vgg_distance"),
 )
 """The columns of the table that `History` keeps."""

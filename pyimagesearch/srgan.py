@@ -28,6 +28,13 @@ def _upsample(x: KerasTensor, filters: int, prelu_slope: float) -> KerasTensor:
     return _prelu(x, prelu_slope)
 
 
+def _first_conv(size: int | None, conv: layers.Layer) -> tuple[KerasTensor, KerasTensor]:
+    """Return the first features of a discriminator and its input; in 16 bits, images would lose a level or two."""
+    image = keras.Input((size, size, 3), name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(image)
+    return conv(x), image
+
+
 class SRGAN:
     """The builders of the generator and the discriminator."""
 
@@ -121,9 +128,8 @@ class SRGAN:
             return layers.LeakyReLU(leaky_alpha)(norm()(_conv(x, filters, strides=strides)))
 
         size = hr_size if dense_units else None
-        image = keras.Input((size, size, 3), name="image")
-        x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-        x = layers.LeakyReLU(leaky_alpha)(_conv(x, feature_maps))
+        x, image = _first_conv(size, layers.Conv2D(feature_maps, 3, padding="same", dtype="float32"))
+        x = layers.LeakyReLU(leaky_alpha)(x)
         x = conv_block(x, feature_maps, strides=2 if dense_units else 1)
         for block in range(1, disc_blocks):
             first, second = (1, 2) if dense_units else (2, 1)
@@ -135,4 +141,37 @@ class SRGAN:
             x = layers.GlobalAveragePooling2D()(x)  # [B, F * 2^(disc_blocks - 1)]
         x = layers.LeakyReLU(leaky_alpha)(x)
         logits = layers.Dense(1, dtype="float32")(x)
+        return keras.Model(image, logits, name="discriminator")
+
+    @staticmethod
+    def patch_discriminator(
+        feature_maps: int, leaky_alpha: float, disc_blocks: int, spectral_norm: bool = False
+    ) -> keras.Model:
+        """Build a discriminator that judges each place of an image, after pix2pix (Isola et al., arXiv 1611.07004).
+
+        It has no batch normalization, and 4x4 kernels where it halves the resolution, so that all pixels count alike.
+
+        Args:
+            feature_maps: filters of the first block; each further block has twice as many.
+            leaky_alpha: the slope of LeakyReLU below zero.
+            disc_blocks: how many blocks of two convolutions; the first of each block halves height and width.
+            spectral_norm: whether the spectral norm of each kernel is kept at 1 (Miyato et al., arXiv 1802.05957).
+
+        Returns:
+            A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, h, w, 1], of H / 2^N rows for N blocks, rounded
+            up: above 0 means "part of a real photograph". H and W are any.
+        """
+
+        def conv(filters: int, kernel_size: int, strides: int = 1, **options: str) -> layers.Layer:
+            layer = layers.Conv2D(filters, kernel_size, strides, padding="same", **options)
+            return layers.SpectralNormalization(layer) if spectral_norm else layer
+
+        x, image = _first_conv(None, conv(feature_maps, 4, 2, dtype="float32"))
+        x = layers.LeakyReLU(leaky_alpha)(x)
+        for block in range(disc_blocks):
+            filters = feature_maps * 2**block
+            if block:
+                x = layers.LeakyReLU(leaky_alpha)(conv(filters, 4, 2)(x))
+            x = layers.LeakyReLU(leaky_alpha)(conv(filters, 3)(x))
+        logits = conv(1, 3, dtype="float32")(x)  # [B, H / 2^N, W / 2^N, 1]
         return keras.Model(image, logits, name="discriminator")

@@ -1,5 +1,6 @@
 """One training step of each stage."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,39 @@ class SRGANPretraining(keras.Model):
         return {"pixel_loss": loss}
 
 
+@dataclasses.dataclass(frozen=True)
+class GANRecipe:
+    """The numbers of the second stage, by default the tutorial's.
+
+    Attributes:
+        content_loss: what compares the features: "mse", "l1" or "unit", as the methods of `Losses` are called. Its
+            weight is 1; of several layers it is the mean.
+        adversarial_weight: the weight of the adversarial loss; by default that of arXiv 1609.04802, equation 3.
+        l1_weight: the weight of `Losses.l1_loss` of the images in 0..255.
+        reduced_weight: the weight of `Losses.reduced_loss` of the images in 0..255.
+        relativistic: whether each generated image is compared with its photograph, place by place, instead of judged
+            alone.
+        label_smoothing: how far below 1 the label of a photograph is for the discriminator; not if `relativistic`.
+        freeze_batch_norm: whether the generator's batch normalization keeps the statistics that it has.
+        max_shift: by how many random pixels at most images are shifted before VGG and the discriminator.
+        discriminator_steps: of the discriminator, for each step of the generator; on the same images.
+        discriminator_warmup: steps in which only the discriminator learns.
+        adversarial_ramp: steps after that in which the adversarial weight rises from 0, along a line.
+    """
+
+    content_loss: str = "mse"
+    adversarial_weight: float = 1e-3
+    l1_weight: float = 0.0
+    reduced_weight: float = 0.0
+    relativistic: bool = False
+    label_smoothing: float = 0.0
+    freeze_batch_norm: bool = False
+    max_shift: int = 0
+    discriminator_steps: int = 1
+    discriminator_warmup: int = 0
+    adversarial_ramp: int = 0
+
+
 class SRGANTraining(keras.Model):
     """The second stage: generator and discriminator against each other."""
 
@@ -71,36 +105,23 @@ class SRGANTraining(keras.Model):
         discriminator: keras.Model,
         vgg: keras.Model,
         batch_size: int,
-        adversarial_weight: float = 1e-3,
-        l1_loss: LossFunction | None = None,
-        l1_weight: float = 0.0,
-        label_smoothing: float = 0.0,
-        freeze_batch_norm: bool = False,
+        recipe: GANRecipe = GANRecipe(),
     ) -> None:
         """Take the networks and the recipe.
 
         Args:
             generator: from `SRGAN.generator`.
-            discriminator: from `SRGAN.discriminator`.
+            discriminator: from `SRGAN.discriminator` or `SRGAN.patch_discriminator`.
             vgg: from `VGG.build`.
             batch_size: of one replica; no step depends on it.
-            adversarial_weight: the weight of the adversarial loss beside the content loss, by default that of
-                arXiv 1609.04802, equation 3.
-            l1_loss: `Losses.l1_loss`, compared directly with the original.
-            l1_weight: its weight, in losses of pictures in 0..255.
-            label_smoothing: how far below 1 the label of a real photograph is for the discriminator.
-            freeze_batch_norm: whether the generator's batch normalization keeps the statistics it has.
+            recipe: the numbers; by default the tutorial's.
         """
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator
         self.vgg = vgg
         self.batch_size = batch_size
-        self.adversarial_weight = adversarial_weight
-        self.l1_loss = l1_loss
-        self.l1_weight = l1_weight
-        self.label_smoothing = label_smoothing
-        self.freeze_batch_norm = freeze_batch_norm
+        self.recipe = recipe
         self.built = True
 
     def compile(
@@ -109,13 +130,16 @@ class SRGANTraining(keras.Model):
         d_optimizer: keras.optimizers.Optimizer,
         bce_loss: LossFunction,
         mse_loss: LossFunction,
+        **other_losses: LossFunction,
     ) -> None:
-        """Take the optimizers, which are built here, and the two losses of `Losses`."""
+        """Take the optimizers, which are built here, and methods of `Losses` by their names.
+
+        Besides the two that the tutorial uses, those that the recipe asks for.
+        """
         super().compile(optimizer=None)
         self.g_optimizer = g_optimizer
         self.d_optimizer = d_optimizer
-        self.bce_loss = bce_loss
-        self.mse_loss = mse_loss
+        self.losses_by_name = {"bce_loss": bce_loss, "mse_loss": mse_loss, **other_losses}
         g_optimizer.build(self.generator.trainable_variables)
         d_optimizer.build(self.discriminator.trainable_variables)
 
@@ -131,70 +155,127 @@ class SRGANTraining(keras.Model):
         return {name: getattr(self, name) for name in names}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Take one step of the discriminator, then one of the generator.
+        """Train the discriminator, then the generator.
 
-        1. Upscale the batch, once for both.
-        2. Teach the discriminator to tell photographs from the generator's work.
-        3. Ask each critic how every pixel of that work should change, and teach the generator their sum.
+        1. Upscale the batch, once for both networks.
+        2. Train the discriminator to tell photographs from generated images.
+        3. Compute the gradient of each loss at the generated images, and train the generator with their weighted sum.
 
         Args:
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            This replica's shares of the losses, `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a
-            weight, `l1_loss`; of the probability of being real that the discriminator gives to photographs, `d_real`,
-            and to the generator's work, `d_fake`; and of the part that each loss has in the gradient that reaches the
-            generator's output, `content_share` and so on, which together are 1.
+            This replica's shares of the losses: `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a
+            weight, `l1_loss` and `reduced_loss`; of the probability of being real that the discriminator gives to
+            photographs, `d_real`, and to generated images, `d_fake`; of how often it puts the photograph above its
+            copy, `d_right`; and of the part that each loss has in the gradient that reaches the generator's output,
+            `content_share` and so on, which together are 1.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
-            sr = self.generator(lr, training=not self.freeze_batch_norm)  # [B, S*h, S*w, 3]
-        logs = self._discriminator_step(hr, sr)
-        gradient, g_logs = self._criticize(hr, sr)
+            sr = self.generator(lr, training=not self.recipe.freeze_batch_norm)  # [B, S*h, S*w, 3]
+        for number in range(self.recipe.discriminator_steps):
+            logs = self._discriminator_step(*self._shift(number, hr, sr))
+        gradient, g_logs = self._generator_gradient(lr, hr, sr)
         variables = self.generator.trainable_variables
         self.g_optimizer.apply(tape.gradient(sr, variables, output_gradients=gradient), variables)
         return logs | g_logs
 
     def _discriminator_step(self, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            # Separately, so that batch normalization does not tell the two apart by their batch.
-            real = self.discriminator(hr, training=True)  # [B, 1]
-            fake = self.discriminator(sr, training=True)
-            real_labels = tf.ones_like(real) - self.label_smoothing
-            loss = self.bce_loss(real_labels, real) + self.bce_loss(tf.zeros_like(fake), fake)
+            real, fake = tf.split(self.discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
+            if self.recipe.relativistic:
+                loss = self.losses_by_name["relativistic_loss"](real, fake)
+            else:
+                bce_loss, real_labels = (
+                    self.losses_by_name["bce_loss"],
+                    tf.ones_like(real) - self.recipe.label_smoothing,
+                )
+                loss = bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
         variables = self.discriminator.trainable_variables
         self.d_optimizer.apply(tape.gradient(loss, variables), variables)
-        return {"d_loss": loss, "d_real": _share(tf.sigmoid(real)), "d_fake": _share(tf.sigmoid(fake))}
-
-    def _criticize(self, hr: tf.Tensor, sr: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs."""
-        hr_features = self.vgg(hr, training=False)
-        critics = {
-            "content": (1.0, lambda: self.mse_loss(hr_features, self.vgg(sr, training=False))),
-            "adversarial": (self.adversarial_weight, lambda: self._adversarial_loss(sr)),
+        return {
+            "d_loss": loss,
+            "d_real": _share(tf.sigmoid(real)),
+            "d_fake": _share(tf.sigmoid(fake)),
+            "d_right": _share(tf.cast(_means(real) > _means(fake), tf.float32)),
         }
-        if self.l1_weight:
-            critics["l1"] = (self.l1_weight, lambda: self.l1_loss(hr, sr))
-        losses, gradients = {}, {}
-        for name, (weight, critic) in critics.items():
+
+    def _generator_gradient(
+        self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs."""
+        recipe, number = self.recipe, self.recipe.discriminator_steps
+        losses = {
+            "content": (1.0, lambda: self._content_loss(*self._shift(number, hr, sr))),
+            "adversarial": (
+                recipe.adversarial_weight * self._ramp(),
+                lambda: self._adversarial_loss(*self._shift(number, hr, sr)),
+            ),
+            "l1": (recipe.l1_weight, lambda: self.losses_by_name["l1_loss"](hr, sr)),
+            "reduced": (recipe.reduced_weight, lambda: self.losses_by_name["reduced_loss"](lr, sr)),
+        }
+        logs, gradients = {"g_loss": 0.0}, {}
+        for name, (weight, compute) in losses.items():
+            if name in ("l1", "reduced") and not weight:
+                continue
             with tf.GradientTape() as tape:
                 tape.watch(sr)
-                losses[name] = critic()
-            gradients[name] = weight * tape.gradient(losses[name], sr)
-        logs = {"g_loss": sum(weight * losses[name] for name, (weight, _) in critics.items())}
+                loss = compute()
+            gradients[name] = weight * tape.gradient(loss, sr)
+            logs[f"{name}_loss"] = loss
+            logs["g_loss"] += weight * loss
         norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
-        for name in critics:
-            logs[f"{name}_loss"] = losses[name]
-            logs[f"{name}_share"] = _share(tf.math.divide_no_nan(norms[name], sum(norms.values())))
-        return sum(gradients.values()), logs
+        total = sum(norms.values())
+        logs |= {f"{name}_share": _share(tf.math.divide_no_nan(norm, total)) for name, norm in norms.items()}
+        return self._is_warm() * sum(gradients.values()), logs
 
-    def _adversarial_loss(self, sr: tf.Tensor) -> tf.Tensor:
-        # Stateless: judging for the generator's sake must not move the discriminator's own statistics.
+    def _content_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        loss = self.losses_by_name[f"{self.recipe.content_loss}_loss"]
+        real, fake = (keras.tree.flatten(self.vgg(images, training=False)) for images in (hr, sr))
+        return sum(loss(tf.stop_gradient(one), other) for one, other in zip(real, fake, strict=True)) / len(real)
+
+    def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        # Stateless: the generator's step must not move the discriminator's own statistics.
         discriminator = self.discriminator
-        fake, _ = discriminator.stateless_call(
-            discriminator.trainable_variables, discriminator.non_trainable_variables, sr, training=True
+        logits, _ = discriminator.stateless_call(
+            discriminator.trainable_variables,
+            discriminator.non_trainable_variables,
+            tf.concat([hr, sr], axis=0),
+            training=True,
         )
-        return self.bce_loss(tf.ones_like(fake), fake)
+        real, fake = tf.split(logits, 2)
+        if self.recipe.relativistic:
+            return self.losses_by_name["relativistic_loss"](fake, real)
+        return self.losses_by_name["bce_loss"](tf.ones_like(fake), fake)
+
+    def _shift(self, number: int, *images: tf.Tensor) -> list[tf.Tensor]:
+        """Cut `max_shift` pixels off height and width of [B, H, W, 3], a random part of them above and on the left.
+
+        So no place of the images always lies on the same phase of the networks' strides. The shift is a function of
+        the step and of `number`.
+        """
+        most = self.recipe.max_shift
+        if not most:
+            return list(images)
+        seed = tf.stack([tf.cast(self.g_optimizer.iterations.value, tf.int32), number])
+        top, left = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=most + 1, dtype=tf.int32))
+        size, _, _, _ = tf.unstack(tf.shape(images[0]))
+        height, width = (side - most for side in images[0].shape[1:3])
+        return [tf.slice(image, (0, top, left, 0), (size, height, width, 3)) for image in images]
+
+    def _is_warm(self) -> tf.Tensor:
+        return tf.cast(self.g_optimizer.iterations.value >= self.recipe.discriminator_warmup, tf.float32)
+
+    def _ramp(self) -> tf.Tensor:
+        if not self.recipe.adversarial_ramp:
+            return tf.constant(1.0)
+        step = tf.cast(self.g_optimizer.iterations.value - self.recipe.discriminator_warmup, tf.float32)
+        return tf.clip_by_value(step / self.recipe.adversarial_ramp, 0.0, 1.0)
+
+
+def _means(logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(logits, axis=range(1, logits.shape.rank))
 
 
 def _share(values: tf.Tensor) -> tf.Tensor:

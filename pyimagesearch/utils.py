@@ -57,9 +57,9 @@ def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
 
 CURVES = {
     "first stage": ("pixel_loss",),
-    "generator": ("content_loss", "adversarial_loss", "l1_loss"),
+    "generator": ("content_loss", "adversarial_loss", "l1_loss", "reduced_loss"),
     "discriminator: probability of being real": ("d_real", "d_fake"),
-    "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share"),
+    "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share", "reduced_share"),
     "validation: PSNR on Y (dB)": ("val_psnr",),
     "validation: VGG distance": ("val_vgg_distance",),
 }

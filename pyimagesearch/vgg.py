@@ -1,6 +1,7 @@
 """The feature network of the perceptual loss."""
 
 import logging
+from collections.abc import Sequence
 
 import h5py
 import keras
@@ -30,45 +31,67 @@ class VGG:
         return "imagenet"
 
     @staticmethod
-    def build(layer: str = "vgg19:block5_conv4", weights: str = "imagenet") -> keras.Model:
+    def build(
+        layer: str = "vgg19:block5_conv4", weights: str = "imagenet", before_activation: bool = False
+    ) -> keras.Model:
         """Build the network of the content loss (Simonyan and Zisserman, arXiv 1409.1556).
 
         Args:
-            layer: "NETWORK:LAYER", where the features are taken; the paper's VGG54 is vgg19:block5_conv4.
+            layer: "NETWORK:LAYER", where the features are taken; the paper's VGG54 is vgg19:block5_conv4. Commas
+                separate several layers of a network.
             weights: "imagenet", fetched once and kept; "random"; "auto", imagenet or else random with a warning;
                 or the path of a Keras `.h5` file that has at least the layers used.
+            before_activation: whether the features are taken before the ReLU of their layers.
 
         Returns:
-            A frozen model from RGB [B, H, W, 3] in 0..255 to float32 features [B, h, w, C], divided by 12.75.
+            A frozen model from RGB [B, H, W, 3] in 0..255 to float32 features [B, h, w, C], divided by 12.75; of
+            several layers, a list.
 
         Raises:
             UserError: there is no such layer, or the weights cannot be had or do not fit.
         """
-        network, _, name = layer.partition(":")
+        network, _, names = layer.partition(":")
         if network not in _APPLICATIONS:
             raise UserError(f"--vgg-layer {layer}: give it as NETWORK:LAYER with {' or '.join(_APPLICATIONS)}")
         _, preprocess_input = _APPLICATIONS[network]
         image = keras.Input((None, None, 3), name="image")
         x = preprocess_input(image)  # BGR, less the mean of ImageNet
-        x = _features(network, name, weights)(x)  # [B, h, w, C]
-        x = keras.layers.Rescaling(1 / 12.75, dtype="float32")(x)
-        vgg = keras.Model(image, x, name="vgg")
+        features = _tap(_features(network, names.split(","), weights), names.split(","), x, before_activation)
+        features = [keras.layers.Rescaling(1 / 12.75, dtype="float32")(x) for x in features]
+        vgg = keras.Model(image, features if len(features) > 1 else features[0], name="vgg")
         vgg.trainable = False
         return vgg
 
 
-def _features(network: str, layer: str, weights: str) -> keras.Model:
+def _features(network: str, names: Sequence[str], weights: str) -> keras.Model:
     if weights == "imagenet":
-        return _cut(_fetched(network), layer)
+        return _cut(_fetched(network), names)
     if weights == "auto":
-        return _features(network, layer, VGG.settle(network, weights))
+        return _features(network, names, VGG.settle(network, weights))
     build, _ = _APPLICATIONS[network]
-    features = _cut(build(include_top=False, weights=None), layer)
+    features = _cut(build(include_top=False, weights=None), names)
     if weights == "random":
         _randomize(features)
     else:
         _load(features, weights)
     return features
+
+
+def _tap(
+    features: keras.Model, names: Sequence[str], x: keras.KerasTensor, before_activation: bool
+) -> list[keras.KerasTensor]:
+    """Return the outputs of some layers for the input `x`, in the order of the network."""
+    first, tapped = features.layers[1], []
+    first.dtype_policy = "float32"  # in 16 bits, images would lose a level or two
+    for layer in features.layers[1:]:
+        is_tapped = layer.name in names
+        if is_tapped and before_activation and layer.weights:
+            layer.activation = keras.activations.linear
+        x = layer(x)
+        if is_tapped:
+            tapped.append(x)
+            x = keras.ops.relu(x)
+    return tapped
 
 
 def _fetched(network: str) -> keras.Model:
@@ -82,11 +105,13 @@ def _fetched(network: str) -> keras.Model:
         ) from error
 
 
-def _cut(base: keras.Model, layer: str) -> keras.Model:
-    names = [layer.name for layer in base.layers[1:]]
-    if layer not in names:
-        raise UserError(f"--vgg-layer: {base.name} has no layer {layer!r}; choose from {', '.join(names)}")
-    return keras.Model(base.input, base.get_layer(layer).output)
+def _cut(base: keras.Model, names: Sequence[str]) -> keras.Model:
+    known = [layer.name for layer in base.layers[1:]]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--vgg-layer: {base.name} has no layer {name!r}; choose from {', '.join(known)}")
+    deepest = max(names, key=known.index)
+    return keras.Model(base.input, base.get_layer(deepest).output)
 
 
 def _convolutions(features: keras.Model) -> list[keras.layers.Layer]:
