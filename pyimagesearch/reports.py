@@ -16,8 +16,9 @@ import tensorflow as tf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from pyimagesearch import metrics, upscaling, utils
+from pyimagesearch import evaluation, metrics, upscaling, utils
 from pyimagesearch.files import written_whole
+from pyimagesearch.tfrecords import Pair
 
 Logs = dict[str, float]
 
@@ -100,11 +101,11 @@ class LearningRates(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """Measures the generator on held-out pictures every few epochs and at the end.
+    """Measures the generator on held-out images every few epochs and at the end, as `evaluation.score` does.
 
-    Adds to the logs the means of PSNR and SSIM on Y, `val_psnr` in dB and `val_ssim`, and the mean squared distance of
-    VGG features, `val_vgg_distance`. Keeps the results for callbacks after it in `sr`, uint8 [N, H, W, 3], which is
-    None in the other epochs.
+    Adds to the logs the means of PSNR and SSIM on Y, `val_psnr` in dB and `val_ssim`, of `val_perceptual_distance` and
+    of `val_detail`, and `val_grid` of all images together, since a small square tells little of it. Keeps the results
+    for callbacks after it in `sr`, uint8 [N, H, W, 3], which is None in the other epochs.
     """
 
     def __init__(
@@ -124,10 +125,10 @@ class Validation(keras.callbacks.Callback):
         """
         super().__init__()
         self.take = take
-        self.vgg = vgg
+        self.distance = evaluation.perceptual_distance(vgg)
         self.pairs = pairs
         self.every = every
-        self.examine = None
+        self.generate = None
         self.sr = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -135,47 +136,51 @@ class Validation(keras.callbacks.Callback):
         if (epoch + 1) % self.every and epoch + 1 < self.params["epochs"]:
             return
         self.generator = self.take(self.model)
-        self.examine = self.examine or self._compile(self.generator)
-        results, psnrs, ssims, distances = [], [], [], []
-        for lr, hr in self.pairs:
-            sr, vgg_distances = self.examine(tf.constant(lr), tf.constant(hr))
-            results.append(metrics.to_uint8(sr.numpy()))
-            border = hr.shape[1] // lr.shape[1]
-            psnrs += [metrics.psnr(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
-            ssims += [metrics.ssim(true, test, border) for true, test in zip(hr, results[-1], strict=True)]
-            distances += vgg_distances.numpy().tolist()
-        self.sr = np.concatenate(results)
-        logs["val_psnr"], logs["val_ssim"] = float(np.mean(psnrs)), float(np.mean(ssims))
-        logs["val_vgg_distance"] = float(np.mean(distances))
+        self.generate = self.generate or _compile(self.generator)
+        self.sr = np.concatenate([metrics.to_uint8(self.generate(tf.constant(lr)).numpy()) for lr, _ in self.pairs])
+        measured = self._measure()
+        logs.update(measured)
         logging.info(
-            "validation: PSNR %.2f dB, SSIM %.4f (Y, %d pictures), VGG distance %.4g",
-            logs["val_psnr"],
-            logs["val_ssim"],
-            len(psnrs),
-            logs["val_vgg_distance"],
+            "validation: PSNR %.2f dB, SSIM %.4f (Y, %d images), perceptual distance %.4f, grid %.2f, detail %.2f",
+            *(measured["val_psnr"], measured["val_ssim"], len(self.sr)),
+            *(measured["val_perceptual_distance"], measured["val_grid"], measured["val_detail"]),
         )
 
-    def _compile(self, generator: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        strategy = tf.distribute.get_strategy()
+    def _measure(self) -> Logs:
+        """Return what the logs get of `sr`."""
+        lr, hr = (np.concatenate(images) for images in zip(*self.pairs, strict=True))
+        scale = hr.shape[1] // lr.shape[1]
+        pairs = (Pair(str(number), *images) for number, images in enumerate(zip(lr, hr, strict=True)))
+        scores = [evaluation.score(pair, sr, scale, self.distance, 0) for pair, sr in zip(pairs, self.sr, strict=True)]
+        mean = evaluation.mean_score(scores)
+        return {
+            "val_psnr": mean.psnr_y,
+            "val_ssim": mean.ssim_y,
+            "val_perceptual_distance": mean.perceptual_distance,
+            "val_grid": metrics.grid(self.sr, scale),
+            "val_detail": mean.detail,
+        }
 
-        def on_replica(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            sr = generator(tf.cast(lr, tf.float32), training=False)  # [B, S*h, S*w, 3]
-            squares = tf.square(self.vgg(tf.cast(hr, tf.float32)) - self.vgg(sr))  # [B, h, w, C]
-            return sr, tf.reduce_mean(squares, axis=(1, 2, 3))
 
-        @tf.function
-        def examine(lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            sr, distances = strategy.run(on_replica, args=(lr, hr))
-            return tuple(strategy.experimental_local_results(part)[0] for part in (sr, distances))
+def _compile(generator: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return what gives float32 [B, S*h, S*w, 3] of uint8 [B, h, w, 3], computed as the current strategy does."""
+    strategy = tf.distribute.get_strategy()
 
-        return examine
+    def on_replica(lr: tf.Tensor) -> tf.Tensor:
+        return generator(tf.cast(lr, tf.float32), training=False)
+
+    @tf.function
+    def generate(lr: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(on_replica, args=(lr,)))[0]
+
+    return generate
 
 
 COLUMNS = (
     *("stage", "epoch", "step"),
     *("pixel_loss", "g_loss", "content_loss", "adversarial_loss", "l1_loss", "d_loss", "d_real", "d_fake"),
     *("content_share", "adversarial_share", "l1_share", "g_rate", "d_rate", "images_per_second"),
-    *("val_psnr", "val_ssim", "val_vgg_distance"),
+    *("val_psnr", "val_ssim", "val_perceptual_distance", "val_grid", "val_detail"),
 )
 """The columns of the table that `History` keeps."""
 
