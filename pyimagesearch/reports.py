@@ -213,9 +213,9 @@ class History(keras.callbacks.Callback):
         if "val_psnr" in logs:
             utils.save_figure(utils.training_curves(self.rows), self.curves_path)
 
-    def values(self, column: str) -> list[float]:
-        """Return what this stage has in a column so far."""
-        return [row[column] for row in self.rows if row["stage"] == self.stage and column in row]
+    def validated(self) -> list[Logs]:
+        """Return the rows of this stage so far that have a validation."""
+        return [row for row in self.rows if row["stage"] == self.stage and "val_psnr" in row]
 
 
 def read_history(path: str) -> list[dict[str, Any]]:
@@ -234,31 +234,47 @@ def read_history(path: str) -> list[dict[str, Any]]:
     return rows
 
 
+Rank = Callable[[Logs], tuple[float, ...]]
+"""What validations are put in order by, the best first."""
+
+
+def by_psnr(logs: Logs) -> tuple[float, ...]:
+    """Rank the highest PSNR first."""
+    return (-logs["val_psnr"],)
+
+
+def by_looks(logs: Logs) -> tuple[float, ...]:
+    """Rank the smallest perceptual distance first; those that have a grid come after all others, the faintest first.
+
+    The distance alone would choose a grid: dots of 4 levels on every fourth pixel lower it by 0.02 on Set5.
+    """
+    has_grid = logs["val_grid"] > metrics.NO_GRID
+    return has_grid, logs["val_grid"] if has_grid else logs["val_perceptual_distance"]
+
+
 class KeepBest(keras.callbacks.Callback):
     """Saves the generator whenever validation finds it better than all before, in this run or an earlier part of it."""
 
-    def __init__(self, history: History, validation: Validation, column: str, largest: bool, save: Callable) -> None:
+    def __init__(self, history: History, validation: Validation, rank: Rank, save: Callable) -> None:
         """Take where to look and how to save.
 
         Args:
             history: the table of the epochs before this one.
             validation: what measured the generator.
-            column: what to judge by.
-            largest: whether the largest is the best, otherwise the smallest.
+            rank: what to judge by.
             save: is called with the generator.
         """
         super().__init__()
         self.history = history
         self.validation = validation
-        self.column = column
-        self.better = max if largest else min
+        self.rank = rank
         self.save = save
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.column not in logs:
+        if "val_psnr" not in logs:
             return
-        before = self.history.values(self.column)
-        if not before or self.better(*before, logs[self.column]) not in before:
+        before = map(self.rank, self.history.validated())
+        if all(self.rank(logs) < rank for rank in before):
             self.save(self.validation.generator)
 
 

@@ -163,22 +163,64 @@ def test_damaged_lines_of_a_history_are_left_out(tmp_path, caplog):
     assert "history.csv: a damaged line is left out" in caplog.text
 
 
-def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(tmp_path, validation):
-    saved = []
+@pytest.fixture
+def epochs_kept(tmp_path, validation, monkeypatch):
+    """Return the numbers of the epochs whose generator is saved, given each epoch's logs; the table goes on."""
+    monkeypatch.setattr(reports.utils, "training_curves", lambda rows: None)
+    monkeypatch.setattr(reports.utils, "save_figure", lambda figure, path: None)
 
-    def run(values, **options):
-        table = history(tmp_path)
-        keep = reports.KeepBest(table, validation, "val_psnr", True, lambda generator: saved.append(generator))
-        validation.generator = "the generator"
-        train([keep, table], epochs=6, steps=1, logs=lambda epoch: values[epoch], **options)
-        count = len(saved)
-        saved.clear()
-        return count
+    def run(rank, logs, stage="finetune", **options):
+        kept, table = [], history(tmp_path, stage)
+        epoch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: setattr(validation, "generator", epoch)
+        )
+        train(
+            [epoch, reports.KeepBest(table, validation, rank, kept.append), table],
+            epochs=len(logs),
+            steps=1,
+            logs=lambda epoch: logs[epoch],
+            **options,
+        )
+        return kept
 
+    return run
+
+
+def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(epochs_kept):
     values = [{"val_psnr": psnr} if psnr else {} for psnr in (20.0, None, 22.0, 21.0, 22.0, 23.0)]
-    assert run(values, until=5) == 2
-    assert run(values, first_step=3) == 1  # neither 21 nor a second 22
-    assert run([{"val_psnr": -psnr} for psnr in range(6)]) == 1
+    assert epochs_kept(reports.by_psnr, values, until=5) == [0, 2]
+    assert epochs_kept(reports.by_psnr, values, first_step=3) == [5]  # neither 21 nor a second 22
+    assert epochs_kept(reports.by_psnr, [{"val_psnr": -psnr} for psnr in range(6)], "pretrain") == [0]
+
+
+def looks(*measured):
+    """Return logs of perceptual distances and grids."""
+    return [
+        {"val_psnr": 20.0 + epoch, "val_perceptual_distance": distance, "val_grid": grid}
+        for epoch, (distance, grid) in enumerate(measured)
+    ]
+
+
+def test_the_best_looking_has_the_smallest_perceptual_distance_of_those_without_a_grid(epochs_kept):
+    logs = looks((0.6, 1.3), (0.5, 1.6), (0.4, 1.7), (0.45, 1.2), (0.5, 1.1), (0.3, 2.0))
+    assert epochs_kept(reports.by_looks, logs) == [0, 1, 3]
+
+
+def test_while_all_have_a_grid_the_faintest_is_the_best_looking(epochs_kept):
+    logs = looks((0.4, 3.0), (0.3, 3.1), (0.5, 1.8), (1.9, 1.5), (0.2, 1.61))
+    assert epochs_kept(reports.by_looks, logs) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("stopped", range(1, 5))
+def test_the_best_looking_is_the_same_when_a_run_goes_on(epochs_kept, stopped):
+    logs = looks((0.4, 3.0), (0.5, 2.0), (0.7, 1.5), (0.2, 1.7), (0.6, 1.6))
+    first = epochs_kept(reports.by_looks, logs, until=stopped)
+    assert first + epochs_kept(reports.by_looks, logs, first_step=stopped) == [0, 1, 2, 4]
+
+
+def test_the_best_of_a_stage_is_judged_by_that_stage_alone(epochs_kept):
+    assert epochs_kept(reports.by_looks, looks((0.2, 1.1)), "pretrain") == [0]
+    assert epochs_kept(reports.by_looks, looks((0.5, 1.2))) == [0]
 
 
 def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path, validation):
