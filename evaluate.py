@@ -5,7 +5,7 @@ Examples:
     python evaluate.py --benchmark Set5                                # the generators that came with the project
     python evaluate.py --benchmark Set5 Set14 --model outputs/models/generator.keras
     python evaluate.py --benchmark Set5 --blend 0.25 0.5 0.75          # and mixtures of the two
-    python evaluate.py --benchmark Set5 --vgg-weights imagenet         # and the distance of VGG features
+    python evaluate.py --benchmark Set5 --vgg-weights imagenet         # and the perceptual distance
 
 A benchmark is a folder with HR/ and LRx4/, pictures of the same names, or with HR/ alone: LR is then made by
 antialiased bicubic interpolation.
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="mix the two --model: 0 the first, 1 the second",
     )
     add("--output", metavar="DIR", default="outputs/evaluation", help="where tables and figures go (%(default)s)")
-    add("--vgg-weights", metavar="imagenet|random|PATH", help="compare VGG features, too, of these weights")
+    add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances, by VGG of these weights")
     add("--vgg-layer", metavar="NETWORK:LAYER", help=f"which features ({Config.vgg_layer})")
     add("--runtime", choices=runtimes.RUNTIMES, default="auto", help="auto: OpenVINO on CPUs that have it")
     add(

@@ -20,6 +20,9 @@ from pyimagesearch.upscaling import OUT_OF_MEMORY
 Upscale = Callable[[np.ndarray], np.ndarray]
 """From uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
 
+Distance = Callable[[np.ndarray, np.ndarray], float]
+"""From the original and the result, both uint8 RGB [H, W, 3]."""
+
 PSNR_OF_EQUALS = 100.0
 """What counts, in dB, where there is no error at all and PSNR is infinite."""
 
@@ -110,7 +113,9 @@ class Score(NamedTuple):
     psnr_rgb: float
     ssim_rgb: float
     lr_psnr: float
-    vgg_distance: float | None
+    perceptual_distance: float | None
+    grid: float
+    detail: float
     seconds: float
 
 
@@ -136,7 +141,7 @@ def evaluate(benchmark: Benchmark, models: Mapping[str, Upscale], vgg: keras.Mod
     Raises:
         UserError: as `Benchmark.read` does, or a picture is too large for the memory or too small for the features.
     """
-    distance = vgg_distance(vgg) if vgg else None
+    distance = perceptual_distance(vgg) if vgg else None
     for number, (_, hr_path, _) in enumerate(benchmark.files):
         pair = benchmark.read(number)
         if vgg:
@@ -154,10 +159,16 @@ def evaluate(benchmark: Benchmark, models: Mapping[str, Upscale], vgg: keras.Mod
             yield row
 
 
-def score(
-    pair: Pair, sr: np.ndarray, scale: int, distance: Callable[[np.ndarray, np.ndarray], float] | None, seconds: float
-) -> Score:
-    """Measure a result, uint8 RGB [S*h, S*w, 3], that took so many seconds, with a `distance` from `vgg_distance`."""
+def score(pair: Pair, sr: np.ndarray, scale: int, distance: Distance | None, seconds: float) -> Score:
+    """Measure a result that took so many seconds; training and evaluation alike do it here.
+
+    Args:
+        pair: the input and the original.
+        sr: the result, uint8 RGB [S*h, S*w, 3].
+        scale: S.
+        distance: from `perceptual_distance`; features are not compared if None.
+        seconds: what it took.
+    """
 
     def psnr(true: np.ndarray, test: np.ndarray, border: int, channels: metrics.Channels) -> float:
         return min(PSNR_OF_EQUALS, metrics.psnr(true, test, border, channels))
@@ -168,20 +179,25 @@ def score(
         psnr_rgb=psnr(pair.hr, sr, scale, "rgb"),
         ssim_rgb=metrics.ssim(pair.hr, sr, scale, "rgb"),
         lr_psnr=psnr(pair.lr, shrink(sr, scale), 1, "rgb"),
-        vgg_distance=distance(pair.hr, sr) if distance else None,
+        perceptual_distance=distance(pair.hr, sr) if distance else None,
+        grid=metrics.grid(sr, scale),
+        detail=metrics.detail(pair.hr, sr, scale),
         seconds=seconds,
     )
 
 
-def vgg_distance(vgg: keras.Model) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Return what gives the mean squared distance of the features of two pictures, uint8 RGB [H, W, 3]."""
-    any_size = tf.TensorSpec((None, None, 3))
+def perceptual_distance(vgg: keras.Model) -> Distance:
+    """Return `metrics.perceptual_distance` as a function of two images of any size, compiled for the strategy."""
+    strategy = tf.distribute.get_strategy()
 
-    @tf.function(input_signature=[any_size, any_size])
+    def on_replica(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        return metrics.perceptual_distance(vgg, hr[None], sr[None])[0]
+
+    @tf.function(reduce_retracing=True)  # static shapes, as TPUs want them, until a second size comes
     def distance(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(tf.square(vgg(hr[None]) - vgg(sr[None])))
+        return strategy.experimental_local_results(strategy.run(on_replica, args=(hr, sr)))[0]
 
-    return lambda hr, sr: float(distance(*(image.astype(np.float32) for image in (hr, sr))))
+    return lambda hr, sr: float(distance(tf.constant(hr), tf.constant(sr)))
 
 
 def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
@@ -193,5 +209,10 @@ def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
 
 def means(rows: Sequence[Row]) -> Score:
     """Return the means over the pictures of some rows."""
-    columns = zip(*(row.score for row in rows), strict=True)
+    return mean_score([row.score for row in rows])
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Return the means of some scores, None where nothing was measured."""
+    columns = zip(*scores, strict=True)
     return Score(*(None if column[0] is None else float(np.mean(column)) for column in columns))

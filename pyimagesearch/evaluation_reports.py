@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from pyimagesearch import metrics
 from pyimagesearch.comparison import Truth, against_truth
 from pyimagesearch.evaluation import PSNR_OF_EQUALS, Benchmark, Row, Score, Upscale, means
 from pyimagesearch.files import written_whole
@@ -35,8 +36,10 @@ COLUMNS = {
     "ssim_y": ("SSIM Y", ".4f"),
     "psnr_rgb": ("PSNR RGB (dB)", ".2f"),
     "ssim_rgb": ("SSIM RGB", ".4f"),
-    "vgg_distance": ("VGG distance", ".4g"),
     "lr_psnr": ("LR PSNR (dB)", ".2f"),
+    "perceptual_distance": ("perceptual distance", ".3f"),
+    "grid": ("grid", ".2f"),
+    "detail": ("detail", ".2f"),
     "seconds": ("s/picture", ".2f"),
 }
 """The heading of each measure in tables, and how its numbers are written."""
@@ -51,15 +54,21 @@ def protocol(measured: Measured) -> dict[str, str]:
         "ssim_y": "SSIM on that Y: Gaussian window of 11 x 11 pixels, sigma 1.5, K1 0.01, K2 0.03, range 255",
         "psnr_rgb": "the same on red, green and blue together",
         "ssim_rgb": "the mean of the three channels",
-        "vgg_distance": f"mean squared distance of the features of whole pictures, {measured.vgg}, over 12.75",
         "lr_psnr": "PSNR on RGB of the result, reduced again by antialiased bicubic interpolation, against the input; "
         "1 pixel cut from each side",
+        "perceptual_distance": f"of the features of whole images, {measured.vgg}: each place's vector divided by its "
+        "length, the squared distance summed over channels, the mean over places and, of several, layers; LPIPS "
+        "(Zhang et al., arXiv 1801.03924) without its learned weights",
+        "grid": f"energy of the Laplacian of that Y at each place of the {measured.scale} x {measured.scale} pixels "
+        f"that an input pixel becomes, the largest over the smallest: up to {metrics.NO_GRID} in photographs, more "
+        "where a pattern repeats and in what is as soft as bicubic interpolation",
+        "detail": "energy of the Laplacian of that Y over the original's: 1 is as sharp as it, less is softer",
         "seconds": "to compute a result in memory, after a first one that is not timed",
         "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
         "blend": "weights between those of the first and the second model, that share of the way",
         "computed": measured.computed,
     }
-    return {name: text for name, text in said.items() if measured.vgg or name != "vgg_distance"}
+    return {name: text for name, text in said.items() if measured.vgg or name != "perceptual_distance"}
 
 
 def lr_origin(benchmark: Benchmark) -> str:

@@ -80,8 +80,8 @@ class Training:
             history = reports.History(paths.history, paths.image("training_curves.png"), name)
             best_path = paths.best_pretrained_generator if name == "pretrain" else paths.best_generator
             save_best = functools.partial(self._save, best_path)
-            judge = "val_psnr" if name == "pretrain" else "val_vgg_distance"
-            best = reports.KeepBest(history, validation, judge, judge == "val_psnr", save_best)
+            rank = reports.by_psnr if name == "pretrain" else reports.by_looks
+            best = reports.KeepBest(history, validation, rank, save_best)
             callbacks += [best, history, reports.TensorBoard(paths.logs(name), validation)]
         return callbacks
 

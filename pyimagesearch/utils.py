@@ -61,7 +61,9 @@ CURVES = {
     "discriminator: probability of being real": ("d_real", "d_fake"),
     "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share", "reduced_share"),
     "validation: PSNR on Y (dB)": ("val_psnr",),
-    "validation: VGG distance": ("val_vgg_distance",),
+    "validation: SSIM on Y": ("val_ssim",),
+    "validation: perceptual distance": ("val_perceptual_distance",),
+    "validation: grid and detail": ("val_grid", "val_detail"),
 }
 
 
@@ -75,9 +77,10 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         The figure: a panel for each group of columns, over the steps of both stages; losses are logarithmic.
     """
     before = max((row["step"] for row in rows if row["stage"] == "pretrain"), default=0)
-    figure = Figure((14, 7), layout="constrained")
-    for axes, (title, columns) in zip(figure.subplots(2, 3).flat, CURVES.items(), strict=True):
+    figure = Figure((18, 7.5), layout="constrained")
+    for axes, (title, columns) in zip(figure.subplots(2, 4).flat, CURVES.items(), strict=True):
         axes.set(title=title, xlabel="step")
+        axes.locator_params(axis="x", nbins=5)  # numbers of steps are long
         for column in columns:
             points = [
                 (row["step"] + (before if row["stage"] == "finetune" else 0), row[column])

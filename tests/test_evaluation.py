@@ -37,6 +37,9 @@ def test_bicubic_has_its_known_figures_on_set5(shared_data):
     score = evaluation.means(list(evaluation.evaluate(set5, {"bicubic": bicubic})))
     assert score.psnr_y == pytest.approx(28.43, abs=0.005)
     assert score.ssim_y == pytest.approx(0.811, abs=0.001)
+    assert score.grid == pytest.approx(3.82, abs=0.01)
+    assert score.detail == pytest.approx(0.035, abs=0.001)
+    assert all(metrics.grid(set5.read(number).hr) < metrics.NO_GRID for number in range(5))
 
 
 def test_lr_of_its_own_is_used_and_otherwise_it_is_made(benchmark, tmp_path):
@@ -60,15 +63,22 @@ def test_a_score_compares_on_y_and_rgb_and_with_the_input(benchmark):
         metrics.ssim(pair.hr, sr, 4, "rgb"),
     )
     assert score.lr_psnr == metrics.psnr(pair.lr, sources.shrink(sr, 4), 1, "rgb")
-    assert (score.vgg_distance, score.seconds) == (None, 2.5)
-    assert evaluation.score(pair, pair.hr, 4, None, 1)[:5] == (100, 1, 100, 1, 100)
+    assert (score.grid, score.detail) == (metrics.grid(sr), metrics.detail(pair.hr, sr))
+    assert (score.perceptual_distance, score.seconds) == (None, 2.5)
+    perfect = evaluation.score(pair, pair.hr, 4, None, 1)
+    assert perfect[:5] == (100, 1, 100, 1, 100) and perfect.detail == 1
 
 
-def test_the_vgg_distance_is_that_of_the_features():
+def test_a_score_has_the_perceptual_distance_of_the_features(benchmark):
     vgg = VGG.build("vgg16:block2_conv1", "random")
-    hr, sr = picture(24, 28), picture(24, 28, 1)
-    one, other = (vgg(image[None].astype(np.float32)).numpy() for image in (hr, sr))
-    assert evaluation.vgg_distance(vgg)(hr, sr) == pytest.approx(np.mean((one - other) ** 2), rel=1e-4)
+    distance = evaluation.perceptual_distance(vgg)
+    for number in range(2):  # of two sizes
+        pair = benchmark.read(number)
+        sr = bicubic(pair.lr)
+        (expected,) = metrics.perceptual_distance(vgg, pair.hr[None], sr[None]).numpy()
+        assert expected > 0
+        found = evaluation.score(pair, sr, 4, distance, 1).perceptual_distance
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_seconds_leave_out_what_is_done_once(benchmark):
@@ -128,7 +138,9 @@ def result(benchmark):
 
 def test_tables_hold_the_means_of_each_model(result):
     lines = table(by_model(result.rows)).splitlines()
-    assert len({len(line) for line in lines}) == 1 and "VGG" not in lines[0]
+    assert len({len(line) for line in lines}) == 1
+    headings = [heading.strip() for heading in lines[0].strip("|").split("|")]
+    assert headings[5:] == ["LR PSNR (dB)", "grid", "detail", "s/picture"]
     mean = np.mean([row.score.psnr_y for row in result.rows if row.model == "nearest"])
     assert lines[3].startswith("| nearest |") and f" {mean:.2f} " in lines[3]
 
@@ -139,12 +151,15 @@ def test_reports_say_how_everything_was_measured(result):
     assert content["benchmarks"]["Set2"]["lr"] == "the benchmark's own LRx4"
     assert content["benchmarks"]["Set2"]["means"]["bicubic"] == by_model(result.rows)["bicubic"]._asdict()
     assert "4 pixels cut from each side" in content["protocol"]["pictures"]
-    assert "vgg_distance" not in content["protocol"]
+    assert "perceptual_distance" not in content["protocol"]
+    assert {"grid", "detail", "lr_psnr"} < content["protocol"].keys()
     text = markdown([result], measured)
     for said in ("## Set2, ×4, pictures: 2", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
         assert said in text
     with_features = measured._replace(vgg="vgg19:block5_conv4, imagenet")
-    assert "vgg19:block5_conv4, imagenet" in markdown([result], with_features)
+    said = json.loads(as_json([result], with_features))["protocol"]["perceptual_distance"]
+    assert "vgg19:block5_conv4, imagenet" in said and "LPIPS (Zhang et al., arXiv 1801.03924) without" in said
+    assert f"- perceptual distance: {said}" in markdown([result], with_features)
 
 
 def test_the_csv_has_a_line_for_each_picture_and_model(result):
@@ -152,7 +167,9 @@ def test_the_csv_has_a_line_for_each_picture_and_model(result):
     assert [(line["benchmark"], line["picture"], line["model"]) for line in lines] == [
         ("Set2", picture_, model) for picture_ in "01" for model in METHODS
     ]
-    assert float(lines[0]["psnr_y"]) == result.rows[0].score.psnr_y
+    first = result.rows[0].score
+    assert float(lines[0]["psnr_y"]) == first.psnr_y
+    assert (float(lines[0]["grid"]), float(lines[0]["detail"])) == (first.grid, first.detail)
 
 
 def test_the_figure_shows_the_worst_and_the_best_picture_of_the_last_model(result):

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pyimagesearch import metrics, reports
+from pyimagesearch import evaluation, metrics, reports
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.tfrecords import Pair
 from pyimagesearch.vgg import VGG
 
 
@@ -29,19 +30,22 @@ def test_without_a_terminal_progress_is_a_line_an_epoch(caplog, monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr(reports.time, "monotonic", lambda: float(next(clock)))
     caplog.set_level(logging.INFO)
-    train([reports.Progress("stage", 8, seconds_after=60)], logs=lambda epoch: {"mse_loss": 12.3456, "d_real": 0.5})
+    train([reports.Progress("stage", 8, seconds_after=60)], logs=lambda epoch: {"pixel_loss": 12.3456, "d_real": 0.5})
     # Each look at the clock takes a second: a second an epoch, and two more before the first line.
-    assert caplog.messages[0] == "stage: epoch 1 of 4, mse_loss 12.35, 24 images/s, 01:09 left in all"
+    assert caplog.messages[0] == "stage: epoch 1 of 4, pixel_loss 12.35, 24 images/s, 01:09 left in all"
     assert caplog.messages[-1].startswith("stage: epoch 4 of 4,") and caplog.messages[-1].endswith(" 01:00 left in all")
     assert len(caplog.messages) == 4
 
 
 def test_at_a_terminal_progress_is_one_bar_over_all_epochs(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    train([reports.Progress("stage", 8, 3600)], first_step=6, logs=lambda epoch: {"mse_loss": 12.3456})
+    train([reports.Progress("stage", 8, 3600)], first_step=6, logs=lambda epoch: {"pixel_loss": 12.3456})
     out, _ = capsys.readouterr()
     assert (
-        "stage: " in out and "48.0/96.0" in out and "96.0/96.0" in out and "mse_loss 12.35, 1:00:00 left in all" in out
+        "stage: " in out
+        and "48.0/96.0" in out
+        and "96.0/96.0" in out
+        and "pixel_loss 12.35, 1:00:00 left in all" in out
     )
     assert "images/s" in out and "epoch" not in out
 
@@ -61,6 +65,7 @@ def test_rates_and_speed_become_part_of_the_logs():
 
 HR = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 LR = HR[:, ::4, ::4]
+VGG_NETWORK = VGG.build("vgg19:block1_conv2", "random")
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def validation():
     keras.utils.set_random_seed(1)
     generator = SRGAN.generator(4, 4, 1)
     pairs = [(LR[first : first + 2], HR[first : first + 2]) for first in (0, 2, 4)]
-    return reports.Validation(lambda model: generator, VGG.build("vgg19:block1_conv2", "random"), pairs, every=2)
+    return reports.Validation(lambda model: generator, VGG_NETWORK, pairs, every=2)
 
 
 def test_validation_measures_all_pictures_every_few_epochs_and_at_the_end(validation):
@@ -79,10 +84,39 @@ def test_validation_measures_all_pictures_every_few_epochs_and_at_the_end(valida
     sr = metrics.to_uint8(validation.generator(LR.astype("float32")).numpy())
     np.testing.assert_array_equal(validation.sr, sr)
     _, logs = seen[-1]
-    assert logs["val_psnr"] == pytest.approx(np.mean([metrics.psnr(*pair) for pair in zip(HR, sr, strict=True)]))
-    assert logs["val_ssim"] == pytest.approx(np.mean([metrics.ssim(*pair) for pair in zip(HR, sr, strict=True)]))
-    features = [validation.vgg(images.astype("float32")).numpy() for images in (HR, sr)]
-    assert logs["val_vgg_distance"] == pytest.approx(np.mean((features[0] - features[1]) ** 2), rel=0.01)
+    assert logs.keys() == {f"val_{name}" for name in ("psnr", "ssim", "perceptual_distance", "grid", "detail")}
+    for name in ("psnr", "ssim", "detail"):
+        measure = getattr(metrics, name)
+        expected = np.mean([measure(true, test) for true, test in zip(HR, sr, strict=True)])
+        assert logs[f"val_{name}"] == pytest.approx(expected)
+    assert logs["val_grid"] == metrics.grid(sr)
+    distances = metrics.perceptual_distance(VGG_NETWORK, HR, sr)
+    assert logs["val_perceptual_distance"] == pytest.approx(np.mean(distances), rel=1e-3)
+
+
+def test_validation_says_what_it_found(validation, caplog):
+    caplog.set_level(logging.INFO)
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    train([validation, look], epochs=1)
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"validation: PSNR {seen[0]['val_psnr']:.2f} dB, SSIM {seen[0]['val_ssim']:.4f} (Y, 5 images)"
+    )
+    assert f"perceptual distance {seen[0]['val_perceptual_distance']:.4f}, grid {seen[0]['val_grid']:.2f}" in line
+    assert line.endswith(f", detail {seen[0]['val_detail']:.2f}")
+
+
+def test_validation_and_evaluation_measure_alike(validation):
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    train([validation, look], epochs=1)
+    distance = evaluation.perceptual_distance(VGG_NETWORK)
+    pairs = [Pair("", *images) for images in zip(LR, HR, strict=True)]
+    scores = [evaluation.score(pair, sr, 4, distance, 0) for pair, sr in zip(pairs, validation.sr, strict=True)]
+    mean = evaluation.mean_score(scores)
+    found = [seen[0][f"val_{name}"] for name in ("psnr", "ssim", "perceptual_distance", "detail")]
+    assert found == pytest.approx([mean.psnr_y, mean.ssim_y, mean.perceptual_distance, mean.detail])
 
 
 def history(tmp_path, stage="pretrain"):
@@ -90,7 +124,8 @@ def history(tmp_path, stage="pretrain"):
 
 
 def numbers(epoch):
-    return {"mse_loss": 1 / (epoch + 3), **({"val_psnr": 20.0 + epoch, "val_vgg_distance": 1.0} if epoch % 2 else {})}
+    validated = {"val_psnr": 20.0 + epoch, "val_perceptual_distance": 0.7, "val_grid": 1.3, "val_detail": 0.4}
+    return {"pixel_loss": 1 / (epoch + 3), **(validated if epoch % 2 else {})}
 
 
 def test_the_history_of_both_stages_is_one_table_with_curves(tmp_path):
@@ -102,7 +137,8 @@ def test_the_history_of_both_stages_is_one_table_with_curves(tmp_path):
         ("finetune", 1, 3),
         ("finetune", 2, 6),
     ]
-    assert rows[0]["mse_loss"] == 1 / 3 and "val_psnr" not in rows[0] and rows[1]["val_psnr"] == 21.0
+    assert rows[0]["pixel_loss"] == 1 / 3 and "val_psnr" not in rows[0]
+    assert [rows[1][f"val_{name}"] for name in ("psnr", "perceptual_distance", "grid", "detail")] == [21, 0.7, 1.3, 0.4]
     picture = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
     assert min(picture.shape[:2]) > 500 and picture.std() > 5
 
@@ -127,22 +163,64 @@ def test_damaged_lines_of_a_history_are_left_out(tmp_path, caplog):
     assert "history.csv: a damaged line is left out" in caplog.text
 
 
-def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(tmp_path, validation):
-    saved = []
+@pytest.fixture
+def epochs_kept(tmp_path, validation, monkeypatch):
+    """Return the numbers of the epochs whose generator is saved, given each epoch's logs; the table goes on."""
+    monkeypatch.setattr(reports.utils, "training_curves", lambda rows: None)
+    monkeypatch.setattr(reports.utils, "save_figure", lambda figure, path: None)
 
-    def run(values, **options):
-        table = history(tmp_path)
-        keep = reports.KeepBest(table, validation, "val_psnr", True, lambda generator: saved.append(generator))
-        validation.generator = "the generator"
-        train([keep, table], epochs=6, steps=1, logs=lambda epoch: values[epoch], **options)
-        count = len(saved)
-        saved.clear()
-        return count
+    def run(rank, logs, stage="finetune", **options):
+        kept, table = [], history(tmp_path, stage)
+        epoch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: setattr(validation, "generator", epoch)
+        )
+        train(
+            [epoch, reports.KeepBest(table, validation, rank, kept.append), table],
+            epochs=len(logs),
+            steps=1,
+            logs=lambda epoch: logs[epoch],
+            **options,
+        )
+        return kept
 
+    return run
+
+
+def test_the_best_generator_is_saved_whenever_it_gets_better_also_after_a_restart(epochs_kept):
     values = [{"val_psnr": psnr} if psnr else {} for psnr in (20.0, None, 22.0, 21.0, 22.0, 23.0)]
-    assert run(values, until=5) == 2
-    assert run(values, first_step=3) == 1  # neither 21 nor a second 22
-    assert run([{"val_psnr": -psnr} for psnr in range(6)]) == 1
+    assert epochs_kept(reports.by_psnr, values, until=5) == [0, 2]
+    assert epochs_kept(reports.by_psnr, values, first_step=3) == [5]  # neither 21 nor a second 22
+    assert epochs_kept(reports.by_psnr, [{"val_psnr": -psnr} for psnr in range(6)], "pretrain") == [0]
+
+
+def looks(*measured):
+    """Return logs of perceptual distances and grids."""
+    return [
+        {"val_psnr": 20.0 + epoch, "val_perceptual_distance": distance, "val_grid": grid}
+        for epoch, (distance, grid) in enumerate(measured)
+    ]
+
+
+def test_the_best_looking_has_the_smallest_perceptual_distance_of_those_without_a_grid(epochs_kept):
+    logs = looks((0.6, 1.3), (0.5, 1.6), (0.4, 1.7), (0.45, 1.2), (0.5, 1.1), (0.3, 2.0))
+    assert epochs_kept(reports.by_looks, logs) == [0, 1, 3]
+
+
+def test_while_all_have_a_grid_the_faintest_is_the_best_looking(epochs_kept):
+    logs = looks((0.4, 3.0), (0.3, 3.1), (0.5, 1.8), (1.9, 1.5), (0.2, 1.61))
+    assert epochs_kept(reports.by_looks, logs) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("stopped", range(1, 5))
+def test_the_best_looking_is_the_same_when_a_run_goes_on(epochs_kept, stopped):
+    logs = looks((0.4, 3.0), (0.5, 2.0), (0.7, 1.5), (0.2, 1.7), (0.6, 1.6))
+    first = epochs_kept(reports.by_looks, logs, until=stopped)
+    assert first + epochs_kept(reports.by_looks, logs, first_step=stopped) == [0, 1, 2, 4]
+
+
+def test_the_best_of_a_stage_is_judged_by_that_stage_alone(epochs_kept):
+    assert epochs_kept(reports.by_looks, looks((0.2, 1.1)), "pretrain") == [0]
+    assert epochs_kept(reports.by_looks, looks((0.5, 1.2))) == [0]
 
 
 def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path, validation):
@@ -150,13 +228,14 @@ def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path,
 
     stage = keras.Model()
     board = reports.TensorBoard(str(tmp_path), validation)
-    train([validation, board], epochs=4, model=stage, logs=lambda epoch: {"mse_loss": 5.0 - epoch})
+    train([validation, board], epochs=4, model=stage, logs=lambda epoch: {"pixel_loss": 5.0 - epoch})
     (path,) = pathlib.Path(tmp_path).iterdir()
     events = event_accumulator.EventAccumulator(str(path), size_guidance={"tensors": 0})
     events.Reload()
-    losses = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("mse_loss")]
+    losses = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("pixel_loss")]
     assert losses == [(3, 5.0), (6, 4.0), (9, 3.0), (12, 2.0)]
-    assert [event.step for event in events.Tensors("val_psnr")] == [6, 12]
+    for name in ("val_psnr", "val_perceptual_distance", "val_grid", "val_detail"):
+        assert [event.step for event in events.Tensors(name)] == [6, 12]
     pictures = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("bicubic, generator, original")]
     assert len(pictures) == 2
     for width, height, *encoded in pictures:

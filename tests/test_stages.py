@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_records
 
-from pyimagesearch import recipe, tfrecords, training_layers
+from pyimagesearch import recipe, reports, tfrecords, training_layers
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.losses import Losses
@@ -106,3 +106,10 @@ def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path,
 def test_of_several_workers_one_writes(tmp_path, make_pair):
     pretrain(tmp_path, make_pair, 1, epochs=1, writes=False)
     assert {path.name for path in tmp_path.iterdir()} == {"records"}
+
+
+@pytest.mark.parametrize(("stage", "rank"), [("pretrain", reports.by_psnr), ("finetune", reports.by_looks)])
+def test_the_best_of_the_first_stage_is_chosen_by_psnr_and_that_of_the_gan_by_looks(tmp_path, make_pair, stage, rank):
+    callbacks = prepare(tmp_path, make_pair, CONFIG)._callbacks(stage, "title", 0)
+    (keep,) = [callback for callback in callbacks if isinstance(callback, reports.KeepBest)]
+    assert keep.rank is rank

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimagesearch import utils
+from pyimagesearch import reports, utils
 
 
 @pytest.fixture
@@ -47,3 +47,22 @@ def test_pictures_are_drawn_as_they_are(tmp_path):
     utils.save_figure(utils.comparison_grid({"SRGAN": [dull]}, {}), str(tmp_path / "grid.png"))
     rgb = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
     assert tuple(rgb[rgb.shape[0] // 2, rgb.shape[1] // 2]) == (100, 110, 120)
+
+
+def test_the_curves_show_both_stages_one_after_the_other():
+    rows = [{"stage": "pretrain", "step": step, "pixel_loss": 1.0, "val_psnr": 20.0 + step} for step in (1, 2)]
+    rows += [{"stage": "finetune", "step": step, "val_grid": 1.2, "val_detail": 0.5} for step in (1, 2, 3)]
+    panels = {axes.get_title(): axes for axes in utils.training_curves(rows).axes}
+    np.testing.assert_array_equal(panels["validation: PSNR on Y (dB)"].lines[0].get_data(), [[1, 2], [21, 22]])
+    grid, detail, boundary = panels["validation: grid and detail"].lines
+    np.testing.assert_array_equal(grid.get_data(), [[3, 4, 5], [1.2] * 3])
+    np.testing.assert_array_equal(detail.get_data(), [[3, 4, 5], [0.5] * 3])
+    assert set(boundary.get_xdata()) == {2}
+
+
+def test_everything_that_validation_finds_has_a_curve():
+    shown = [column for columns in utils.CURVES.values() for column in columns]
+    assert [column for column in reports.COLUMNS if column.startswith("val_")] == [
+        column for column in shown if column.startswith("val_")
+    ]
+    assert set(shown) < set(reports.COLUMNS)
