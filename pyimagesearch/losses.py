@@ -48,7 +48,8 @@ class Losses:
     def reduced_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         """Return the mean absolute error of `sr`, reduced again, against `lr`, as a scalar.
 
-        They are [B, S*h, S*w, 3] and [B, h, w, 3]. The reduction is the antialiased bicubic one that `lr` was made by. The border of 2 pixels of `lr` is left out.
+        They are [B, S*h, S*w, 3] and [B, h, w, 3]. The reduction is the antialiased bicubic one that `lr` was made by.
+        A border of 2 pixels of `lr` is left out.
         """
         scale = sr.shape[1] // lr.shape[1]
         kernel = tf.constant(_bicubic(scale), sr.dtype)  # [4 * S, 4 * S]

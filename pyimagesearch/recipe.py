@@ -11,7 +11,7 @@ from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
 from pyimagesearch.optimizers import ConvolutionMuon, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import GANRecipe, SRGANPretraining, SRGANTraining
+from pyimagesearch.srgan_training import GANRecipe, LossFunction, SRGANPretraining, SRGANTraining
 
 
 def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
@@ -142,10 +142,14 @@ def gan_stage(
     numbers = {field.name: getattr(config, field.name) for field in dataclasses.fields(GANRecipe)}
     stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, GANRecipe(**numbers))
     g_optimizer, d_optimizer = (make_optimizer(config, "finetune", of_generator) for of_generator in (True, False))
-    names = ("l1_loss", "unit_loss", "reduced_loss", "relativistic_loss")
-    others = {name: getattr(losses, name) for name in names}
-    stage.compile(g_optimizer, d_optimizer, losses.bce_loss, losses.mse_loss, **others)
+    stage.compile(g_optimizer, d_optimizer, **gan_losses(losses))
     return stage
+
+
+def gan_losses(losses: Losses) -> dict[str, LossFunction]:
+    """Return the losses of the second stage by the names that `SRGANTraining.compile` takes."""
+    names = ("bce_loss", "mse_loss", "l1_loss", "unit_loss", "reduced_loss", "relativistic_loss")
+    return {name: getattr(losses, name) for name in names}
 
 
 class Snapshot:

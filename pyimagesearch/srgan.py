@@ -158,8 +158,8 @@ class SRGAN:
             spectral_norm: whether the spectral norm of each kernel is kept at 1 (Miyato et al., arXiv 1802.05957).
 
         Returns:
-            A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, h, w, 1], of H / 2^N rows for N blocks, rounded
-            up: above 0 means "part of a real photograph". H and W are any.
+            A model from RGB [B, H, W, 3] in 0..255, for any H and W, to float32 logits [B, h, w, 1]: above 0 means
+            "part of a real photograph". Each block halves height and width, rounded up.
         """
 
         def conv(filters: int, kernel_size: int, strides: int = 1, **options: str) -> layers.Layer:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -26,3 +27,34 @@ def test_a_confident_discriminator_still_teaches():
     with tf.GradientTape() as tape:
         loss = Losses(1).bce_loss(tf.ones((1, 1)), logits)
     assert float(tape.gradient(loss, logits)[0, 0]) == pytest.approx(-1)
+
+
+def noise(*shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).uniform(0, 255, shape), tf.float32)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_pairs_are_compared_place_by_place(replicas):
+    real, fake = (
+        tf.reshape(tf.constant([3.0, 0, -5, 1]), (1, 2, 2, 1)),
+        tf.reshape(tf.constant([1.0, 0, -3, 0]), (1, 2, 2, 1)),
+    )
+    by_hand = sum(math.log(1 + math.exp(difference)) for difference in (-2, 0, 2, -1)) / 4
+    assert float(Losses(replicas).relativistic_loss(real, fake)) == pytest.approx(by_hand / replicas)
+
+
+def test_features_are_compared_by_their_directions():
+    real, pred = noise(2, 3, 3, 8), noise(2, 3, 3, 8, seed=1)
+    directions = [features / np.linalg.norm(features, axis=-1, keepdims=True) for features in (real, pred)]
+    expected = np.sum((directions[0] - directions[1]) ** 2, axis=-1).mean()
+    assert float(Losses(1).unit_loss(real, 5 * pred)) == pytest.approx(expected, rel=1e-4)
+    assert float(Losses(2).unit_loss(real, pred)) == pytest.approx(expected / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_results_are_reduced_as_low_resolution_images_are_made(scale):
+    lr, sr = noise(2, 12, 9, 3), noise(2, 12 * scale, 9 * scale, 3, seed=1)
+    reduced = tf.image.resize(sr, (12, 9), "bicubic", antialias=True)
+    expected = np.abs(lr - reduced)[:, 2:-2, 2:-2].mean()
+    assert float(Losses(1).reduced_loss(lr, sr)) == pytest.approx(expected, rel=1e-5)
+    assert float(Losses(1).reduced_loss(reduced, sr)) < 1e-3

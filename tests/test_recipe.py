@@ -10,6 +10,7 @@ from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.optimizers import ConvolutionMuon
+from pyimagesearch.srgan_training import GANRecipe
 from pyimagesearch.vgg import VGG
 
 SMALL = dataclasses.replace(Config(), feature_maps=4, residual_blocks=1, disc_blocks=2, hr_shape=(32, 32, 3))
@@ -93,15 +94,57 @@ def test_the_seed_settles_the_networks():
 
 
 def test_the_options_of_a_recipe_reach_the_stage():
-    config = dataclasses.replace(
-        SMALL, adversarial_weight=2.0, l1_weight=0.5, label_smoothing=0.1, freeze_batch_norm=True, ema_momentum=0.9
-    )
+    numbers = {
+        "content_loss": "unit",
+        "adversarial_weight": 2.0,
+        "l1_weight": 0.5,
+        "reduced_weight": 0.25,
+        "relativistic": True,
+        "label_smoothing": 0.1,
+        "freeze_batch_norm": True,
+        "max_shift": 7,
+        "discriminator_steps": 2,
+        "discriminator_warmup": 3,
+        "adversarial_ramp": 4,
+    }
+    assert numbers.keys() == {field.name for field in dataclasses.fields(GANRecipe)}
+    config = dataclasses.replace(SMALL, ema_momentum=0.9, **numbers)
     networks = recipe.build_generator(config), recipe.build_discriminator(config)
     stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
-    assert (stage.adversarial_weight, stage.l1_weight) == (2.0, 0.5)
-    assert (stage.label_smoothing, stage.freeze_batch_norm) == (0.1, True)
+    assert stage.recipe == GANRecipe(**numbers)
     assert stage.g_optimizer.use_ema and not stage.d_optimizer.use_ema
     assert not recipe.pretraining_stage(SMALL, networks[0], Losses(1)).g_optimizer.use_ema
+
+
+def test_the_tutorial_preset_has_the_recipe_of_the_tutorial():
+    config = dataclasses.replace(SMALL, disc_blocks=2)
+    networks = recipe.build_generator(config), recipe.build_discriminator(config)
+    stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
+    assert stage.recipe == GANRecipe()
+
+
+def test_the_discriminator_has_its_own_optimizer_rate_and_number_of_steps():
+    config = dataclasses.replace(
+        SMALL,
+        steps_per_epoch=100,
+        finetune_epochs=10,
+        finetune_lr=1e-4,
+        finetune_schedule="step",
+        discriminator_optimizer="muon",
+        discriminator_lr=1e-3,
+        discriminator_steps=2,
+    )
+    g_optimizer, d_optimizer = (recipe.make_optimizer(config, "finetune", kind) for kind in (True, False))
+    assert isinstance(g_optimizer, keras.optimizers.Adam) and isinstance(d_optimizer, ConvolutionMuon)
+    assert rates(g_optimizer, 500, 501) == pytest.approx([1e-4, 1e-5])
+    assert rates(d_optimizer, 1000, 1001) == pytest.approx([1e-3, 1e-4])
+
+
+def test_a_patch_discriminator_can_be_asked_for():
+    config = dataclasses.replace(SMALL, discriminator="patch", disc_blocks=3, spectral_norm=True)
+    discriminator = recipe.build_discriminator(config)
+    assert discriminator.output_shape == (None, None, None, 1)
+    assert any(isinstance(layer, keras.layers.SpectralNormalization) for layer in discriminator.layers)
 
 
 def trained(config, steps=3, **layers):

@@ -235,7 +235,10 @@ def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
     means = said["benchmarks"]["Two"]["means"]
     assert list(means) == ["bicubic", "pretrained_generator", "generator", "blend 0"]
     assert means["blend 0"]["psnr_y"] == means["pretrained_generator"]["psnr_y"] != means["generator"]["psnr_y"]
-    assert means["bicubic"]["perceptual_distance"] > 0 and "vgg16:block1_conv2, random" in said["protocol"]["perceptual_distance"]
+    assert (
+        means["bicubic"]["perceptual_distance"] > 0
+        and "vgg16:block1_conv2, random" in said["protocol"]["perceptual_distance"]
+    )
     assert "made from HR by antialiased bicubic" in done.stdout
     for name in means:
         assert f"| {name} " in done.stdout and f"| {name} " in (tmp_path / "out" / "results.md").read_text()

@@ -42,6 +42,36 @@ def test_the_generator_enlarges_any_size_by_its_scale(scale):
     assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
 
 
+@pytest.mark.parametrize(("height", "width", "rows", "columns"), [(64, 48, 8, 6), (89, 89, 12, 12)])
+def test_the_patch_discriminator_judges_each_place(height, width, rows, columns):
+    discriminator = SRGAN.patch_discriminator(8, 0.2, 3)
+    convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.kernel_size[0] for layer in convolutions if layer.strides == (2, 2)] == [4, 4, 4]
+    assert discriminator(noise(2, height, width, 3)).shape == (2, rows, columns, 1)
+    assert not [layer for layer in discriminator.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_spectral_normalization_keeps_the_norm_of_each_kernel_at_1():
+    discriminator = SRGAN.patch_discriminator(8, 0.2, 2, spectral_norm=True)
+    for _ in range(50):
+        discriminator(noise(1, 32, 32, 3), training=True)
+    kernels = [variable for variable in discriminator.trainable_variables if variable.name == "kernel"]
+    norms = [np.linalg.norm(kernel.numpy().reshape(-1, kernel.shape[-1]), 2) for kernel in kernels]
+    assert len(norms) == 5 and norms == pytest.approx([1] * 5, rel=0.02)
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(patch):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        discriminator = SRGAN.patch_discriminator(8, 0.2, 2) if patch else SRGAN.discriminator(8, 0.2, 2)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    first, second = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)][:2]
+    assert (first.compute_dtype, second.compute_dtype) == ("float32", "bfloat16")
+    assert discriminator.output.dtype == "float32"
+
+
 @pytest.mark.parametrize("preset", ["tutorial", "paper", "shipped", "demo"])
 def test_a_new_generator_makes_no_grid_where_it_enlarges(preset):
     generator = recipe.build_generator(PRESETS[preset])

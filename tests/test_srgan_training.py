@@ -1,13 +1,18 @@
+import functools
+import itertools
+
+import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from pyimagesearch import recipe as recipes
 from pyimagesearch import training_layers, training_loop
 from pyimagesearch.checkpoints import Checkpoints
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
+from pyimagesearch.srgan_training import GANRecipe, SRGANPretraining, SRGANTraining
 from pyimagesearch.vgg import VGG
 
 
@@ -22,17 +27,32 @@ def pretraining(replicas=1, optimizer=keras.optimizers.Adam, **recipe):
     return stage
 
 
-def gan(replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3, **recipe):
+def gan(
+    replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3, patch=False, **recipe
+):
+    norm = training_layers.choose(replicas, on_cpu=True)["norm"]
     stage = SRGANTraining(
         SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)),
-        SRGAN.discriminator(4, 0.2, 2, norm=training_layers.choose(replicas, on_cpu=True)["norm"]),
-        VGG.build("vgg19:block1_conv2", "random"),
+        SRGAN.patch_discriminator(4, 0.2, 2) if patch else SRGAN.discriminator(4, 0.2, 2, norm=norm),
+        VGG.build("vgg19:block1_conv2,block2_conv2" if patch else "vgg19:block1_conv2", "random"),
         batch_size=4 // replicas,
-        **recipe,
+        recipe=GANRecipe(**recipe),
     )
-    losses = Losses(replicas)
-    stage.compile(optimizer(generator_rate), optimizer(discriminator_rate), losses.bce_loss, losses.mse_loss)
+    stage.compile(optimizer(generator_rate), optimizer(discriminator_rate), **recipes.gan_losses(Losses(replicas)))
     return stage
+
+
+modern_gan = functools.partial(
+    gan,
+    patch=True,
+    content_loss="unit",
+    adversarial_weight=0.5,
+    l1_weight=0.1,
+    reduced_weight=0.2,
+    relativistic=True,
+    max_shift=7,
+    discriminator_steps=2,
+)
 
 
 def copies(variables):
@@ -85,7 +105,7 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
     assert none_moved(vgg, stage.vgg.variables)
     assert losses.keys() == {
         *("d_loss", "g_loss", "adversarial_loss", "content_loss"),
-        *("d_real", "d_fake", "adversarial_share", "content_share"),
+        *("d_real", "d_fake", "d_right", "adversarial_share", "content_share"),
     }
     total = losses["content_loss"] + 1e-3 * losses["adversarial_loss"]
     assert float(losses["g_loss"]) == pytest.approx(float(total))
@@ -130,7 +150,7 @@ def test_the_logs_tell_what_the_discriminator_thinks():
 def test_the_shares_of_the_losses_follow_their_weights():
     def shares(**recipe):
         keras.utils.set_random_seed(1)
-        logs = gan(l1_loss=Losses(1).l1_loss, **recipe).train_step(batch())
+        logs = gan(**recipe).train_step(batch())
         return {name: float(value) for name, value in logs.items() if name.endswith("_share")}
 
     plain, little, much = shares(), shares(l1_weight=0.01), shares(l1_weight=100.0)
@@ -144,13 +164,13 @@ def test_the_shares_of_the_losses_follow_their_weights():
 
 def test_the_generators_gradient_is_that_of_its_whole_loss():
     keras.utils.set_random_seed(1)
-    stage = gan(optimizer=keras.optimizers.SGD, generator_rate=1e-3, l1_loss=Losses(1).l1_loss, l1_weight=0.5)
+    stage = gan(optimizer=keras.optimizers.SGD, generator_rate=1e-3, l1_weight=0.5)
     stage._discriminator_step = lambda hr, sr: {}
     before = copies(stage.generator.trainable_variables)
     lr, hr = (tf.cast(images, tf.float32) for images in batch())
     with tf.GradientTape() as tape:
         sr = stage.generator(lr, training=True)
-        judged = stage.discriminator(sr, training=True)
+        _, judged = tf.split(stage.discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
         adversarial = tf.reduce_mean(tf.nn.softplus(-judged))
         content = tf.reduce_mean((stage.vgg(hr) - stage.vgg(sr)) ** 2)
         loss = content + 1e-3 * adversarial + 0.5 * tf.reduce_mean(tf.abs(hr - sr))
@@ -158,6 +178,69 @@ def test_the_generators_gradient_is_that_of_its_whole_loss():
     stage.train_step((lr, hr))
     for old, gradient, new in zip(before, gradients, copies(stage.generator.trainable_variables), strict=True):
         np.testing.assert_allclose(new, old - 1e-3 * gradient.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def with_a_grid(images):
+    """Add a fixed pattern of four levels to [B, H, W, 3]."""
+    pattern = np.zeros((4, 4), "float32")
+    pattern[::2, ::2] = pattern[1::2, 1::2] = 4
+    return images + np.tile(pattern, (images.shape[1] // 4, images.shape[2] // 4))[..., None]
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_a_discriminator_sees_a_faint_grid_within_60_steps(patch):
+    """Shown images of one kind against others with the same grid in all of them, as a generator leaves it."""
+    stage = gan(patch=patch, discriminator_rate=1e-3)
+    if not patch:
+        stage.discriminator = SRGAN.discriminator(16, 0.2, 3)
+        stage.d_optimizer = keras.optimizers.Adam(1e-3)
+        stage.d_optimizer.build(stage.discriminator.trainable_variables)
+    step, rng = tf.function(stage._discriminator_step), np.random.default_rng(0)
+    images = [cv2.resize(rng.uniform(0, 250, (8, 8, 3)).astype("float32"), (64, 64)) for _ in range(64)]
+    right = []
+    for _ in range(60):
+        hr = np.stack([images[place] for place in rng.permutation(64)[:8]])
+        right.append(float(step(tf.constant(hr), tf.constant(with_a_grid(hr)))["d_right"]))
+    assert np.mean(right[40:]) > 0.9
+
+
+def test_losses_of_pairs_and_of_several_layers_are_added_by_their_weights():
+    logs = modern_gan().train_step(batch())
+    expected = (
+        logs["content_loss"] + 0.5 * logs["adversarial_loss"] + 0.1 * logs["l1_loss"] + 0.2 * logs["reduced_loss"]
+    )
+    assert float(logs["g_loss"]) == pytest.approx(float(expected), rel=1e-5)
+    shares = [float(value) for name, value in logs.items() if name.endswith("_share")]
+    assert len(shares) == 4 and sum(shares) == pytest.approx(1, rel=1e-5)
+
+
+def test_the_discriminator_learns_alone_before_its_word_counts():
+    stage = gan(discriminator_warmup=2, adversarial_ramp=4, adversarial_weight=1.0)
+    weights, seen = copies(stage.generator.trainable_variables), []
+    for _ in range(8):
+        discriminator = copies(kernels(stage.discriminator))
+        logs = stage.train_step(batch())
+        assert all_moved(discriminator, kernels(stage.discriminator))
+        seen.append(float((logs["g_loss"] - logs["content_loss"]) / logs["adversarial_loss"]))
+        if len(seen) == 2:
+            assert none_moved(weights, stage.generator.trainable_variables)
+    assert all_moved(weights[:1], stage.generator.trainable_variables[:1])
+    assert seen == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1, 1], abs=1e-3)
+
+
+def test_critics_see_both_images_shifted_alike_and_differently_at_each_step():
+    stage, (_, hr) = gan(max_shift=7), batch()
+    hr, places = tf.cast(hr, tf.float32), set()
+    for step in range(40):
+        stage.g_optimizer.iterations.assign(step)
+        one, two = stage._shift(0, hr, hr + 1)
+        assert one.shape == (4, 25, 25, 3)
+        np.testing.assert_array_equal(two, one + 1)
+        for top, left in itertools.product(range(8), repeat=2):
+            if np.array_equal(one, hr[:, top : top + 25, left : left + 25]):
+                places.add((top, left))
+    assert len(places) > 20 and {0, 7} <= {top for top, _ in places} == set(range(8))
+    assert all(np.array_equal(*pair) for pair in zip(stage._shift(0, hr), stage._shift(0, hr), strict=True))
 
 
 @pytest.mark.parametrize("make", [pretraining, gan])
@@ -189,7 +272,7 @@ def test_the_scale_of_pixels_is_squared_in_the_loss():
     assert loss(1.0) / 127.5**2 == pytest.approx(loss(1 / 127.5), rel=1e-4)
 
 
-@pytest.mark.parametrize("make_stage", [pretraining, gan])
+@pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])
 def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two_replicas, tmp_path):
     whole = batch(4)
 
@@ -218,7 +301,7 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
     assert any((old != new).any() for old, new in zip(before, one, strict=False))
 
 
-@pytest.mark.parametrize("make_stage", [pretraining, gan])
+@pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])
 def test_steps_compile_under_xla_with_static_shapes(make_stage):
     expected = make_stage().train_step(batch())
     keras.utils.set_random_seed(1)
@@ -241,8 +324,7 @@ def test_the_content_loss_falls_on_real_photographs(shared_data):
         VGG.build("vgg19:block2_conv2", str(shared_data / "vgg" / "vgg19_imagenet_block1-3_keras.h5")),
         batch_size=4,
     )
-    losses = Losses(1)
-    stage.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-4), losses.bce_loss, losses.mse_loss)
+    stage.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-4), **recipes.gan_losses(Losses(1)))
     step = tf.function(stage.train_step)
     content = [float(step((lr, hr))["content_loss"]) for _ in range(20)]
     assert content[-1] < 0.9 * content[0]

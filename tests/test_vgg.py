@@ -30,6 +30,32 @@ def test_features_come_from_the_file_given(tmp_path, network, layer):
     np.testing.assert_allclose(vgg(PHOTO), by_hand(base, layer), rtol=1e-5, atol=1e-5)
 
 
+def test_several_layers_give_their_features_in_the_order_of_the_network():
+    layers = ("block1_conv2", "block2_conv1")
+    both = VGG.build(f"vgg19:{','.join(reversed(layers))}", "random")(PHOTO)
+    for features, layer in zip(both, layers, strict=True):
+        np.testing.assert_allclose(features, VGG.build(f"vgg19:{layer}", "random")(PHOTO), rtol=1e-5, atol=1e-5)
+
+
+def test_features_before_the_activation_are_those_that_it_cuts():
+    layers = "vgg16:block1_conv1,block2_conv1"
+    for before, after in zip(
+        VGG.build(layers, "random", before_activation=True)(PHOTO), VGG.build(layers, "random")(PHOTO), strict=True
+    ):
+        assert np.min(before) < 0
+        np.testing.assert_allclose(np.maximum(before, 0), after, rtol=1e-5, atol=1e-5)
+
+
+def test_in_16_bits_the_first_layer_sees_the_image_in_32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    vgg = VGG.build("vgg19:block1_conv1,block1_conv2", "random")
+    keras.config.set_dtype_policy("float32")
+    first, _ = vgg(PHOTO)
+    exact = VGG.build("vgg19:block1_conv1", "random")(PHOTO)
+    np.testing.assert_allclose(first, exact, rtol=1e-4, atol=1e-4)
+    assert vgg.get_layer("block1_conv2").compute_dtype == "bfloat16"
+
+
 def test_nothing_in_it_is_trained():
     assert VGG.build("vgg19:block1_conv2", "random").trainable_variables == []
 
