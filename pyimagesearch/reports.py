@@ -314,10 +314,11 @@ class DiscriminatorWatch(keras.callbacks.Callback):
     LONG = 500  # steps
     MARGIN = 0.05
 
-    def __init__(self, real_label: float = 1.0) -> None:
-        """Take what the discriminator is told that photographs are."""
+    def __init__(self, real_label: float = 1.0, relativistic: bool = False) -> None:
+        """Take the label of a photograph, and whether the discriminator compares pairs instead of judging images."""
         super().__init__()
         self.real_label = real_label
+        self.relativistic = relativistic
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.won = self.lost = 0
@@ -325,20 +326,25 @@ class DiscriminatorWatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         steps = self.params["steps"]
-        self.won = (
-            self.won + steps if logs["d_real"] > self.real_label - self.MARGIN and logs["d_fake"] < self.MARGIN else 0
-        )
-        self.lost = self.lost + steps if logs["d_real"] - logs["d_fake"] < self.MARGIN else 0
+        won, lost = self._judge(logs)
+        self.won = self.won + steps if won else 0
+        self.lost = self.lost + steps if lost else 0
         if self.warned or max(self.won, self.lost) < self.LONG:
             return
         self.warned = True
         logging.warning(
-            "the discriminator has %s for %d steps (D(real) %.2f, D(fake) %.2f): %s",
+            "the discriminator has %s for %d steps (D(real) %.2f, D(fake) %.2f, %.0f %% of pairs right): %s",
             "won" if self.won else "lost",
             max(self.won, self.lost),
-            logs["d_real"],
-            logs["d_fake"],
+            *(logs["d_real"], logs["d_fake"], 100 * logs["d_right"]),
             "try --label-smoothing 0.1 or a lower --finetune-lr"
             if self.won
-            else "try a larger --batch-size or more pretraining",
+            else "try a larger --batch-size, more --discriminator-steps or more pretraining",
         )
+
+    def _judge(self, logs: Logs) -> tuple[bool, bool]:
+        """Return whether the discriminator tells everything apart, and whether it tells nothing apart."""
+        if self.relativistic:
+            return False, logs["d_right"] < 0.5 + self.MARGIN
+        won = logs["d_real"] > self.real_label - self.MARGIN and logs["d_fake"] < self.MARGIN
+        return won, logs["d_real"] - logs["d_fake"] < self.MARGIN

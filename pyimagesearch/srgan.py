@@ -164,7 +164,7 @@ class SRGAN:
 
         def conv(filters: int, kernel_size: int, strides: int = 1, **options: str) -> layers.Layer:
             layer = layers.Conv2D(filters, kernel_size, strides, padding="same", **options)
-            return layers.SpectralNormalization(layer) if spectral_norm else layer
+            return layers.SpectralNormalization(layer, dtype=layer.dtype_policy) if spectral_norm else layer
 
         x, image = _first_conv(None, conv(feature_maps, 4, 2, dtype="float32"))
         x = layers.LeakyReLU(leaky_alpha)(x)

@@ -75,7 +75,7 @@ class Training:
         validation = reports.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
         callbacks = [reports.Progress(title, global_batch_size, seconds_after), reports.LearningRates(), validation]
         if name == "finetune":
-            callbacks.append(reports.DiscriminatorWatch(1 - config.label_smoothing))
+            callbacks.append(reports.DiscriminatorWatch(1 - config.label_smoothing, config.relativistic))
         if self.writes:
             history = reports.History(paths.history, paths.image("training_curves.png"), name)
             best_path = paths.best_pretrained_generator if name == "pretrain" else paths.best_generator

@@ -248,7 +248,12 @@ def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path,
     ("d_real", "d_fake", "said"), [(0.99, 0.01, "won"), (0.5, 0.48, "lost"), (0.8, 0.2, None), (0.99, 0.3, None)]
 )
 def test_a_discriminator_that_has_won_or_lost_for_long_is_told_once(caplog, d_real, d_fake, said):
-    train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=lambda epoch: {"d_real": d_real, "d_fake": d_fake})
+    train(
+        [reports.DiscriminatorWatch()],
+        epochs=20,
+        steps=100,
+        logs=lambda epoch: {"d_real": d_real, "d_fake": d_fake, "d_right": 1},
+    )
     assert len(caplog.messages) == (said is not None)
     if said:
         assert f"the discriminator has {said} for 500 steps" in caplog.text
@@ -256,7 +261,7 @@ def test_a_discriminator_that_has_won_or_lost_for_long_is_told_once(caplog, d_re
 
 def test_a_smoothed_label_is_what_a_discriminator_that_has_won_gives(caplog):
     def logs(epoch):
-        return {"d_real": 0.9, "d_fake": 0.01}
+        return {"d_real": 0.9, "d_fake": 0.01, "d_right": 1}
 
     train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=logs)
     assert caplog.messages == []
@@ -270,3 +275,10 @@ def test_a_discriminator_that_has_won_now_and_then_is_no_matter(caplog):
 
     train([reports.DiscriminatorWatch()], epochs=20, steps=100, logs=logs)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("d_right", "lost"), [(0.52, True), (0.6, False), (1.0, False)])
+def test_a_discriminator_of_pairs_is_judged_by_the_pairs(caplog, d_right, lost):
+    logs = {"d_real": 0.5, "d_fake": 0.49, "d_right": d_right}
+    train([reports.DiscriminatorWatch(relativistic=True)], epochs=20, steps=100, logs=lambda epoch: dict(logs))
+    assert ("the discriminator has lost for 500 steps" in caplog.text) == lost

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -60,14 +62,18 @@ def test_spectral_normalization_keeps_the_norm_of_each_kernel_at_1():
     assert len(norms) == 5 and norms == pytest.approx([1] * 5, rel=0.02)
 
 
-@pytest.mark.parametrize("patch", [False, True])
-def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(patch):
+@pytest.mark.parametrize(
+    "build",
+    [SRGAN.discriminator, SRGAN.patch_discriminator, functools.partial(SRGAN.patch_discriminator, spectral_norm=True)],
+)
+def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(build):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        discriminator = SRGAN.patch_discriminator(8, 0.2, 2) if patch else SRGAN.discriminator(8, 0.2, 2)
+        discriminator = build(8, 0.2, 2)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    first, second = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)][:2]
+    kinds = (keras.layers.Conv2D, keras.layers.SpectralNormalization)
+    first, second = [layer for layer in discriminator.layers if isinstance(layer, kinds)][:2]
     assert (first.compute_dtype, second.compute_dtype) == ("float32", "bfloat16")
     assert discriminator.output.dtype == "float32"
 
