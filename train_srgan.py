@@ -82,6 +82,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
     add("--finetune-schedule", choices=schedules, help="as --pretrain-schedule, of the second stage")
+    add("--finetune-warmup", type=cli.whole_number, metavar="N", help="as --pretrain-warmup, of the generator")
     add("--discriminator", choices=("image", "patch"), help="image: one logit an image; patch: one for each place")
     add("--spectral-norm", action=switch, help="keep the spectral norm of the patch discriminator's kernels at 1")
     add("--disc-blocks", type=cli.positive_int, metavar="N", help="blocks of the discriminator")
@@ -107,6 +108,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     add("--adversarial-weight", type=cli.from_zero, metavar="W", help="of the discriminator, beside the content loss")
     add("--l1-weight", type=cli.from_zero, metavar="W", help="add W times the absolute error of pixels to the GAN")
     add("--reduced-weight", type=cli.from_zero, metavar="W", help="add W times the error of results reduced again")
+    add("--grid-weight", type=cli.from_zero, metavar="W", help="add W times the loss that a grid of pixels causes")
     add("--relativistic", action=switch, help="compare each result with its photograph instead of judging it alone")
     add("--max-shift", type=cli.whole_number, metavar="N", help="shift images by 0 to N pixels before the critics")
     add("--label-smoothing", type=cli.below_one, metavar="S", help="tell the discriminator that photographs are 1 - S")
@@ -140,6 +142,7 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         pretrain_crops=args.pretrain_crops,
         finetune_lr=args.finetune_lr,
         finetune_schedule=args.finetune_schedule,
+        finetune_warmup=args.finetune_warmup,
         discriminator=args.discriminator,
         spectral_norm=args.spectral_norm,
         disc_blocks=args.disc_blocks,
@@ -150,6 +153,7 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         adversarial_ramp=args.adversarial_ramp,
         content_loss=args.content_loss,
         reduced_weight=args.reduced_weight,
+        grid_weight=args.grid_weight,
         relativistic=args.relativistic,
         max_shift=args.max_shift,
         adam_beta_2=args.adam_beta_2,

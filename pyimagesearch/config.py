@@ -46,6 +46,7 @@ class Config:
     pretrain_warmup: int = 0  # steps until the learning rate is reached
     pretrain_schedule: str = "constant"  # or "cosine", down to 0, or "step", to a tenth after half of the stage
     finetune_schedule: str = "constant"
+    finetune_warmup: int = 0  # of the generator
     pretrain_epochs: int = 2500
     finetune_epochs: int = 2500
     steps_per_epoch: int = 10
@@ -58,6 +59,7 @@ class Config:
     adversarial_weight: float = 1e-3
     l1_weight: float = 0.0
     reduced_weight: float = 0.0
+    grid_weight: float = 0.0
     relativistic: bool = False
     label_smoothing: float = 0.0
     max_shift: int = 0

@@ -58,6 +58,25 @@ class Losses:
         reduced = tf.nn.depthwise_conv2d(inside, kernel, (1, scale, scale, 1), "VALID")  # [B, h - 4, w - 4, 3]
         return self.l1_loss(lr[:, 2:-2, 2:-2], reduced)
 
+    def grid_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        """Return how unevenly detail lies on the S x S pixels that each pixel of `lr` becomes, as a scalar.
+
+        Of `sr` [B, S*h, S*w, 3], the energy of the Laplacian is measured at each of those places, over a whole image.
+        The loss is the variance of these energies, divided by their mean: 0 without a grid. `metrics.grid` is the ratio
+        of the largest and the smallest of them.
+        """
+        scale = sr.shape[1] // lr.shape[1]
+        grey = tf.reduce_mean(sr, axis=-1, keepdims=True)
+        laplacian = tf.nn.conv2d(grey, tf.constant(_LAPLACIAN)[:, :, None, None], 1, "SAME")
+        inside = laplacian[:, scale:-scale, scale:-scale]
+        places = tf.nn.space_to_depth(tf.square(inside), scale)  # [B, h - 2, w - 2, S * S]
+        energies = tf.reduce_mean(places, axis=(1, 2)) + 1.0  # [B, S * S]; that of rounding, about
+        shares = energies / tf.reduce_mean(energies, axis=-1, keepdims=True)
+        return tf.reduce_mean(tf.square(shares - 1)) / self.num_replicas
+
+
+_LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], "float32")
+
 
 def _bicubic(scale: int) -> np.ndarray:
     """Return the kernel of a reduction by antialiased bicubic interpolation, with a = -0.5 (Keys, 1981)."""

@@ -111,13 +111,11 @@ def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> ker
 
 def _schedule(config: Config, stage: str, of_generator: bool) -> Rate:
     schedules = keras.optimizers.schedules
-    kind, rate = (getattr(config, f"{stage}_{field}") for field in ("schedule", "lr"))
-    epochs, rounds, warmup = getattr(config, f"{stage}_epochs"), 1, 0
-    if stage == "pretrain":
-        warmup = config.pretrain_warmup
-    elif not of_generator:
-        rate, rounds = config.discriminator_lr or rate, config.discriminator_steps
-    steps = epochs * config.steps_per_epoch * rounds
+    fields = ("schedule", "lr", "epochs", "warmup")
+    kind, rate, epochs, warmup = (getattr(config, f"{stage}_{field}") for field in fields)
+    steps = epochs * config.steps_per_epoch
+    if not of_generator:
+        rate, steps, warmup = config.discriminator_lr or rate, steps * config.discriminator_steps, 0
     if kind == "cosine":
         rate = schedules.CosineDecay(rate, steps)
     elif kind == "step":
@@ -148,7 +146,7 @@ def gan_stage(
 
 def gan_losses(losses: Losses) -> dict[str, LossFunction]:
     """Return the losses of the second stage by the names that `SRGANTraining.compile` takes."""
-    names = ("bce_loss", "mse_loss", "l1_loss", "unit_loss", "reduced_loss", "relativistic_loss")
+    names = ("bce_loss", "mse_loss", "l1_loss", "unit_loss", "reduced_loss", "grid_loss", "relativistic_loss")
     return {name: getattr(losses, name) for name in names}
 
 

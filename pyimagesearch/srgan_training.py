@@ -73,6 +73,7 @@ class GANRecipe:
         adversarial_weight: the weight of the adversarial loss; by default that of arXiv 1609.04802, equation 3.
         l1_weight: the weight of `Losses.l1_loss` of the images in 0..255.
         reduced_weight: the weight of `Losses.reduced_loss` of the images in 0..255.
+        grid_weight: the weight of `Losses.grid_loss`.
         relativistic: whether each generated image is compared with its photograph, place by place, instead of judged
             alone.
         label_smoothing: how far below 1 the label of a photograph is for the discriminator; not if `relativistic`.
@@ -87,6 +88,7 @@ class GANRecipe:
     adversarial_weight: float = 1e-3
     l1_weight: float = 0.0
     reduced_weight: float = 0.0
+    grid_weight: float = 0.0
     relativistic: bool = False
     label_smoothing: float = 0.0
     freeze_batch_norm: bool = False
@@ -214,10 +216,11 @@ class SRGANTraining(keras.Model):
             ),
             "l1": (recipe.l1_weight, lambda: self.losses_by_name["l1_loss"](hr, sr)),
             "reduced": (recipe.reduced_weight, lambda: self.losses_by_name["reduced_loss"](lr, sr)),
+            "grid": (recipe.grid_weight, lambda: self.losses_by_name["grid_loss"](lr, sr)),
         }
         logs, gradients = {"g_loss": 0.0}, {}
         for name, (weight, compute) in losses.items():
-            if name in ("l1", "reduced") and not weight:
+            if name in ("l1", "reduced", "grid") and not weight:
                 continue
             with tf.GradientTape() as tape:
                 tape.watch(sr)

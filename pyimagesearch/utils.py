@@ -57,9 +57,15 @@ def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
 
 CURVES = {
     "first stage": ("pixel_loss",),
-    "generator": ("content_loss", "adversarial_loss", "l1_loss", "reduced_loss"),
+    "generator": ("content_loss", "adversarial_loss", "l1_loss", "reduced_loss", "grid_loss"),
     "discriminator: probability of being real": ("d_real", "d_fake"),
-    "part in the generator's gradient": ("content_share", "adversarial_share", "l1_share", "reduced_share"),
+    "part in the generator's gradient": (
+        "content_share",
+        "adversarial_share",
+        "l1_share",
+        "reduced_share",
+        "grid_share",
+    ),
     "validation: PSNR on Y (dB)": ("val_psnr",),
     "validation: SSIM on Y": ("val_ssim",),
     "validation: perceptual distance": ("val_perceptual_distance",),

@@ -38,10 +38,13 @@ def test_the_learning_rate_follows_its_schedule_over_the_whole_stage(stage, sche
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_first_stage_warms_up(schedule):
-    config = dataclasses.replace(SMALL, pretrain_lr=1e-3, pretrain_warmup=100, pretrain_schedule=schedule)
-    assert rates(recipe.make_optimizer(config, "pretrain"), 0, 49, 99) == pytest.approx([1e-5, 5e-4, 1e-3], rel=1e-3)
-    assert rates(recipe.make_optimizer(config, "finetune"), 0) == pytest.approx([1e-5])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_the_generator_warms_up(stage, schedule):
+    config = dataclasses.replace(
+        SMALL, **{f"{stage}_lr": 1e-3, f"{stage}_warmup": 100, f"{stage}_schedule": schedule}, discriminator_lr=1e-4
+    )
+    assert rates(recipe.make_optimizer(config, stage), 0, 49, 99) == pytest.approx([1e-5, 5e-4, 1e-3], rel=1e-3)
+    assert rates(recipe.make_optimizer(config, "finetune", of_generator=False), 0) == pytest.approx([1e-4])
 
 
 def test_the_first_stage_takes_its_optimizer_and_loss_from_the_config():
@@ -99,6 +102,7 @@ def test_the_options_of_a_recipe_reach_the_stage():
         "adversarial_weight": 2.0,
         "l1_weight": 0.5,
         "reduced_weight": 0.25,
+        "grid_weight": 0.125,
         "relativistic": True,
         "label_smoothing": 0.1,
         "freeze_batch_norm": True,

@@ -49,6 +49,7 @@ modern_gan = functools.partial(
     adversarial_weight=0.5,
     l1_weight=0.1,
     reduced_weight=0.2,
+    grid_weight=0.3,
     relativistic=True,
     max_shift=7,
     discriminator_steps=2,
@@ -207,11 +208,15 @@ def test_a_discriminator_sees_a_faint_grid_within_60_steps(patch):
 def test_losses_of_pairs_and_of_several_layers_are_added_by_their_weights():
     logs = modern_gan().train_step(batch())
     expected = (
-        logs["content_loss"] + 0.5 * logs["adversarial_loss"] + 0.1 * logs["l1_loss"] + 0.2 * logs["reduced_loss"]
+        logs["content_loss"]
+        + 0.5 * logs["adversarial_loss"]
+        + 0.1 * logs["l1_loss"]
+        + 0.2 * logs["reduced_loss"]
+        + 0.3 * logs["grid_loss"]
     )
     assert float(logs["g_loss"]) == pytest.approx(float(expected), rel=1e-5)
     shares = [float(value) for name, value in logs.items() if name.endswith("_share")]
-    assert len(shares) == 4 and sum(shares) == pytest.approx(1, rel=1e-5)
+    assert len(shares) == 5 and sum(shares) == pytest.approx(1, rel=1e-5)
 
 
 def test_the_discriminator_learns_alone_before_its_word_counts():
