@@ -1,5 +1,11 @@
 import logging
+import os
 import pathlib
+import shutil
+import tempfile
+
+# Keras reads this once, when it is imported. No settings or weights that its user keeps are in here.
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
 
 from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
@@ -19,6 +25,10 @@ tf.config.set_logical_device_configuration(
 )
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["KERAS_HOME"])
 
 
 @pytest.fixture(autouse=True)
