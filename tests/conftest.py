@@ -2,6 +2,7 @@ import logging
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 # Keras reads this once, when it is imported. No settings or weights that its user keeps are in here.
@@ -23,6 +24,9 @@ from pyimagesearch.tfrecords import Pair
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# The background of a shell ignores this, and with it what the tests start would.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
