@@ -1,5 +1,12 @@
 import logging
+import os
 import pathlib
+import shutil
+import signal
+import tempfile
+
+# Keras reads this once, when it is imported. No settings or weights that its user keeps are in here.
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
 
 from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
@@ -18,7 +25,14 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+# The background of a shell ignores this, and with it what the tests start would.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["KERAS_HOME"])
 
 
 @pytest.fixture(autouse=True)

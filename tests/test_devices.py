@@ -110,7 +110,7 @@ def test_a_worker_that_goes_while_they_connect_ends_the_other_with_a_message(mon
     here, there = free_port(), free_port()
     set_tf_config(monkeypatch, {"worker": [f"127.0.0.1:{here}", f"127.0.0.1:{there}"]})
     start = "from pyimagesearch import cli, devices\n"
-    start += "devices.get_strategy('gpu', cluster=devices.find_cluster(), worker_timeout=6)"
+    start += "devices.get_strategy('gpu', cluster=devices.find_cluster(), worker_timeout=2)"
     with socket.create_server(("", there)) as listening:
         process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True, cwd=ROOT)
         listening.accept()[0].close()

@@ -77,7 +77,7 @@ except KeyboardInterrupt:
 @needs_openvino
 def test_signals_still_reach_a_process_that_has_used_openvino():
     root = pathlib.Path(runtimes.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, cwd=root, timeout=120)
     assert (done.returncode, done.stdout) == (0, "interrupted in good order\n")
 
 

@@ -308,9 +308,9 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
 
 @pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])
 def test_steps_compile_under_xla_with_static_shapes(make_stage):
-    expected = make_stage().train_step(batch())
+    expected = make_stage(optimizer=keras.optimizers.SGD).train_step(batch())
     keras.utils.set_random_seed(1)
-    stage = make_stage()
+    stage = make_stage(optimizer=keras.optimizers.SGD)
     compiled = tf.function(stage.train_step, jit_compile=True)(batch())
     for name, value in expected.items():
         assert float(compiled[name]) == pytest.approx(float(value), rel=1e-3)

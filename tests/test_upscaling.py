@@ -111,7 +111,8 @@ def test_a_strategy_computes_each_picture_once(two_replicas):
     with two_replicas.scope():
         generator = make_generator()
         sr = Upscaler(generator)(lr)
-    np.testing.assert_array_equal(sr, to_uint8(generator(lr[None].astype("float32")).numpy()[0]))
+    whole = to_uint8(generator(lr[None].astype("float32")).numpy()[0])
+    np.testing.assert_allclose(sr.astype(int), whole, atol=1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

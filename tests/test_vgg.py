@@ -73,9 +73,8 @@ def test_an_unknown_layer_is_named(layer):
 
 
 @pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network, and no weights kept from an earlier time."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+def offline(monkeypatch):
+    """No network; nor are there weights kept from an earlier time."""
 
     def refuse(*args, **kwargs):
         raise OSError("no network")
