@@ -123,12 +123,13 @@ def test_training_tells_what_it_does(workplace):
         (["--residual-scale", "1"], "residual_scale", 1.0),
     ],
 )
-def test_every_part_of_a_recipe_can_be_switched(flags, field, value, monkeypatch):
+@pytest.mark.parametrize("preset", ["tutorial", "shipped"])
+def test_every_part_of_a_recipe_can_be_switched(preset, flags, field, value, monkeypatch):
     everything = dataclasses.replace(
-        config.PRESETS["shipped"], pretrain_crops=(64, 96), clip_norm=1.0, label_smoothing=0.1
+        config.PRESETS[preset], pretrain_crops=(64, 96), clip_norm=1.0, label_smoothing=0.1, freeze_batch_norm=True
     )
-    monkeypatch.setitem(config.PRESETS, "shipped", everything)
-    args = train_srgan.parse_args(["--preset", "shipped", *flags])
+    monkeypatch.setitem(config.PRESETS, preset, everything)
+    args = train_srgan.parse_args(["--preset", preset, *flags])
     assert train_srgan.choose_config(args) == dataclasses.replace(everything, **{field: value})
 
 
