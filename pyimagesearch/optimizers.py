@@ -1,5 +1,7 @@
 """Optimizers and learning-rate schedules that Keras does not have."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -7,7 +9,25 @@ Rate = float | keras.optimizers.schedules.LearningRateSchedule
 """A learning rate, or what gives it by the step."""
 
 
-class ConvolutionMuon(keras.optimizers.Muon):
+class _EarlyAverages(keras.optimizers.Optimizer):
+    """Averages of the weights that are of use from the first steps on.
+
+    Keras's keep a part `momentum ** t` of the weights of the first step, a third after 1,000 steps at 0.999. Here the
+    momentum is at most t / (10 + t) at step t, as in `tf.train.ExponentialMovingAverage`.
+    """
+
+    def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
+        step = ops.cast(self.iterations, "float32")
+        momentum = ops.minimum(step / (10 + step), self.ema_momentum)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            average.assign(momentum * average + (1 - momentum) * variable)
+
+
+class Adam(_EarlyAverages, keras.optimizers.Adam):
+    """Keras's Adam; if `use_ema`, with averages that are of use early."""
+
+
+class ConvolutionMuon(_EarlyAverages, keras.optimizers.Muon):
     """Muon for convolutions: the momentum of each kernel is orthogonalized before it is applied.
 
     A kernel [k, k, C, F] counts as the matrix [k * k * C, F]. Its step is scaled by 0.2 * sqrt(max(k * k * C, F)), so

@@ -9,7 +9,7 @@ from pyimagesearch.config import Config
 from pyimagesearch.errors import UserError
 from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
-from pyimagesearch.optimizers import ConvolutionMuon, Rate, WarmUp
+from pyimagesearch.optimizers import Adam, ConvolutionMuon, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import GANRecipe, LossFunction, SRGANPretraining, SRGANTraining
 
@@ -106,7 +106,7 @@ def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> ker
     if kind == "muon":
         decay = {"weight_decay": None, "adam_weight_decay": None}
         return ConvolutionMuon(schedule, adam_beta_2=config.adam_beta_2, name=name, **decay, **options)
-    return keras.optimizers.Adam(schedule, beta_2=config.adam_beta_2, name=name, **options)
+    return Adam(schedule, beta_2=config.adam_beta_2, name=name, **options)
 
 
 def _schedule(config: Config, stage: str, of_generator: bool) -> Rate:

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from pyimagesearch.optimizers import ConvolutionMuon, WarmUp
+from pyimagesearch.optimizers import Adam, ConvolutionMuon, WarmUp
 
 
 def muon(variables, **options):
@@ -52,15 +52,20 @@ def test_everything_else_is_adams(shape):
     np.testing.assert_allclose(mine.numpy(), adams.numpy(), rtol=1e-5)
 
 
-def test_weights_can_be_averaged():
+@pytest.mark.parametrize("make", [Adam, ConvolutionMuon])
+def test_averages_forget_the_first_weights_early_and_have_their_momentum_later(make):
     kernel = weights(3, 3, 4, 6)
-    optimizer = muon([kernel], use_ema=True, ema_momentum=0.5)
+    optimizer = make(1e-2, use_ema=True, ema_momentum=0.15)
+    optimizer.build([kernel])
     steps = []
-    for seed in range(2):
+    for seed in range(4):
         optimizer.apply([noise(3, 3, 4, 6, seed=seed)])
         steps.append(kernel.numpy())
+    expected = steps[0]
+    for momentum, step in zip((1 / 11, 0.15, 0.15), steps[1:], strict=True):
+        expected = momentum * expected + (1 - momentum) * step
     optimizer.finalize_variable_values([kernel])
-    np.testing.assert_allclose(kernel.numpy(), (steps[0] + steps[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(kernel.numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.5, keras.optimizers.schedules.PiecewiseConstantDecay([6], [0.5, 0.1])])
