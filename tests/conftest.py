@@ -110,7 +110,8 @@ def randomize(generator):
         weights = layer.get_weights()
         if layer in convolutions:
             strength = 8 if layer is convolutions[-1] else 1.5
-            weights = [strength * weights[0], rng.normal(0, 0.1, weights[1].shape)]
+            limit = strength * np.abs(weights[0]).max()
+            weights = [rng.uniform(-limit, limit, weights[0].shape), rng.normal(0, 0.1, weights[1].shape)]
         elif isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = weights
             weights = [rng.uniform(0.5, 1.5, gamma.shape), *rng.normal(0, 0.1, (2, *beta.shape)), variance * 0.5]
