@@ -16,6 +16,7 @@ from PIL import Image
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
+from pyimagesearch.metadata import fitting_profile
 from pyimagesearch.pictures import Picture
 
 WHOLE_SIZE = 1000
@@ -55,12 +56,13 @@ def view(name: str, before: Picture, after: Picture) -> View:
     top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
     part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
     enlarged = _enlarged_part(before.pixels, after.pixels.shape, top, left, *part.shape[:2])
-    return View(name, _as_url(enlarged, before.icc), _as_url(part, after.icc))
+    return View(name, _as_url(enlarged, before.metadata.icc), _as_url(part, after.metadata.icc))
 
 
 def _as_url(image: np.ndarray, icc: bytes | None) -> str:
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(file, "jpeg", quality=90, icc_profile=icc)
+    profile = fitting_profile(icc, image.shape[-1])
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "jpeg", quality=90, icc_profile=profile)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
