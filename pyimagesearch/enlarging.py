@@ -6,6 +6,7 @@ import glob
 import logging
 import math
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from pyimagesearch import comparison
 from pyimagesearch.comparison import View, before_and_after, view
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable, reason, written_whole
+from pyimagesearch.files import find_files, kinds, printable, reason, written_whole
 from pyimagesearch.film import FILM_ENDINGS, count_frames, upscale_film
 from pyimagesearch.pictures import (
     FORMATS,
@@ -75,10 +76,12 @@ def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -
     """
     if "://" in output:
         raise UserError(f"{output}: results are written to this machine only; give a folder on it with --output")
-    found = list(dict.fromkeys(pair for path in inputs for pair in _find(path, output)))
+    found = {}
+    for source, name in (pair for path in inputs for pair in _find(path, output)):
+        found.setdefault((os.path.realpath(source), name), source)
     short = collections.Counter(_target_name(name, form) for _, name in found)
     jobs = []
-    for source, name in found:
+    for (_, name), source in found.items():
         target = _target_name(name, form)
         if short[target] > 1:  # of a.jpg and a.png
             target = name + os.path.splitext(target)[1]
@@ -93,30 +96,48 @@ def _check(jobs: Sequence[Job], compare: bool) -> None:
         for target in (job.target, job.comparison) if compare else (job.target,):
             if os.path.realpath(target) in sources:
                 raise UserError(f"{target}: an input and a result at once; give another folder with --output")
-            if (other := targets.setdefault(target, job.source)) != job.source:
+            if (other := targets.setdefault(os.path.realpath(target), job.source)) != job.source:
                 raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as --input")
 
 
 def _find(path: str, output: str) -> list[tuple[str, str]]:
-    """Return the files that a path means, and for each its path below the folder of the results."""
+    """Return the files that an input means, and for each its path below the folder of the results."""
     if os.path.isdir(path):
         return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
-    files = [path]
-    if not os.path.exists(path):
-        matching = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-        files = [file for file in matching if not _lies_in(file, output)] or matching
-    if not files:
-        raise UserError(f"--input {path}: no such file or folder")
+    files = [path] if os.path.exists(path) else _matching(path, output)
     return [(file, os.path.basename(file)) for file in files]
 
 
+def _matching(pattern: str, output: str) -> list[str]:
+    """Return the images and films that a pattern means, except results of before, if there are others."""
+    literal, parts = "", list(pathlib.PurePath(pattern).parts)
+    while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder called "[2020]" is that folder
+        literal = os.path.join(literal, parts.pop(0))
+    files = glob.glob(os.path.join(glob.escape(literal), *parts), recursive=True)
+    files = sorted(filter(os.path.isfile, files))
+    if not files:
+        raise UserError(f"--input {pattern}: no such file or folder")
+    readable = [file for file in files if file.lower().endswith(ENDINGS)]
+    _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
+    if not readable:
+        raise UserError(f"--input {pattern}: nothing of it ends with {', '.join(ENDINGS)}")
+    return [file for file in readable if not _lies_in(file, output)] or readable
+
+
 def _below(folder: str, output: str) -> list[str]:
+    """Return the images and films of a folder, except results of before."""
     if os.path.realpath(folder) == os.path.realpath(output):
         raise UserError(f"--output {output}: an input and the results at once; give another folder")
-    files = [file for file in find_files(folder, ENDINGS) if not _lies_in(file, output)]
+    files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
     if not files:
         raise UserError(f"--input {folder}: nothing in it ends with {', '.join(ENDINGS)}")
+    _tell_unread(folder, others)
     return files
+
+
+def _tell_unread(place: str, files: Sequence[str]) -> None:
+    if files:
+        logging.info("--input %s: left out what is of no kind read: %s", printable(place), kinds(files))
 
 
 def _lies_in(path: str, folder: str) -> bool:

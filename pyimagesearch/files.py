@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
 
+import collections
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -38,8 +40,19 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
 
 
-def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
-    """Return the paths of the files below a folder whose names end so, in any case, sorted.
+class Found(NamedTuple):
+    """The paths of the files below a folder, sorted: `files` of the kinds that were asked for, and the `others`."""
+
+    files: list[str]
+    others: list[str]
+
+
+def find_files(root: str, endings: tuple[str, ...]) -> Found:
+    """Find the files below a folder; folders that are links are gone into, but none twice.
+
+    Args:
+        root: the folder.
+        endings: what the names of the files that are asked for end with, in any case.
 
     Raises:
         UserError: a folder there may not be read.
@@ -49,14 +62,33 @@ def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
         if os.path.isdir(error.filename):
             raise UserError(f"{error.filename}: {error.strerror}; make it readable, or leave it out") from error
 
-    paths = [os.path.join(place, name) for place, _, names in os.walk(root, onerror=refuse) for name in names]
-    return sorted(path for path in paths if path.lower().endswith(endings))
+    found, seen = Found([], []), {os.path.realpath(root)}
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [folder for folder in sorted(folders) if _is_new(os.path.join(place, folder), seen)]
+        for path in (os.path.join(place, name) for name in names):
+            (found.files if path.lower().endswith(endings) else found.others).append(path)
+    return Found(sorted(found.files), sorted(found.others))
+
+
+def _is_new(folder: str, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    return real not in seen and not seen.add(real)
+
+
+def kinds(paths: Iterable[str]) -> str:
+    """Return how many files of each ending there are, in words, such as `2 .txt, 1 without an ending`."""
+    endings = (os.path.splitext(os.path.basename(path))[1].lower() for path in paths)
+    counts = collections.Counter(printable(ending) or "without an ending" for ending in endings)
+    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return each path once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
-    distinct = {os.path.abspath(path): path for path in paths}
-    parts = {path: printable(full).removesuffix(".keras").split(os.sep) for full, path in distinct.items()}
+    """Return each file once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
+    distinct = {os.path.realpath(path): path for path in reversed(paths)}
+    parts = {
+        path: printable(os.path.abspath(path)).removesuffix(".keras").split(os.sep)
+        for path in dict.fromkeys(distinct[os.path.realpath(path)] for path in paths)
+    }
     for length in range(1, max(map(len, parts.values()))):
         names = {"/".join(part[-length:]): path for path, part in parts.items()}
         if len(names) == len(parts):

@@ -15,8 +15,8 @@ from pyimagesearch import metadata, tiffs
 from pyimagesearch.metadata import DAMAGE, Metadata
 
 PICTURE_ENDINGS = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".tif", ".tiff"),
-    ".webp",
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tga", ".tif", ".tiff", ".webp"),
 )
 """What the names of images end with, in a folder."""
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable, short_names, written_whole
+from pyimagesearch.files import find_files, kinds, printable, short_names, written_whole
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -35,6 +35,24 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
         find_files(str(tmp_path), (".png",))
 
 
+def test_folders_that_are_links_are_gone_into_once(tmp_path):
+    for name in ("photos/a.png", "elsewhere/b.PNG", "photos/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "other link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "photos")
+    found = find_files(str(tmp_path / "photos"), (".png",))
+    assert found.files == [str(tmp_path / "photos" / name) for name in ("a.png", "link/b.PNG")]
+    assert found.others == [str(tmp_path / "photos" / "notes.txt")]
+
+
+def test_kinds_of_files_are_counted():
+    assert (
+        kinds(["a.TXT", "b/c.txt", "d.tar/README", os.fsdecode(b"e.\xe9")]) == "2 .txt, 1 without an ending, 1 .\\xe9"
+    )
+
+
 def test_bytes_that_are_no_text_are_made_visible():
     assert printable(os.fsdecode(b"caf\xe9 \xe5\x86\x99.png")) == r"caf\xe9 写.png"
 
@@ -53,3 +71,10 @@ def test_bytes_that_are_no_text_are_made_visible():
 )
 def test_names_are_as_short_as_they_can_be_told_apart(paths, names):
     assert list(short_names(paths)) == names
+
+
+def test_a_file_by_two_names_has_one_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.keras").write_text("")
+    (tmp_path / "best.keras").symlink_to("a.keras")
+    assert short_names(["best.keras", "a.keras", str(tmp_path / "a.keras")]) == {"best": "best.keras"}
