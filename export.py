@@ -31,14 +31,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", metavar="PATH", default=[Paths().generator], help=f"the generator ({Paths().generator})"
+        "--model", nargs="+", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)"
     )
     parser.add_argument("--blend", type=cli.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
     parser.add_argument("--format", choices=exporting.FORMATS, required=True, help="what to write")
     parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     args = parser.parse_args(argv)
-    if len(args.model) != (1 if args.blend is None else 2):
+    if args.model and len(args.model) != (1 if args.blend is None else 2):
         parser.error("--model: give one generator, or with --blend two, a pretrained and an SRGAN generator")
     return args
 
@@ -54,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the generator in the format that is asked for."""
     args = parse_args(argv)
     exporting.require_package(args.format)
-    output = exporting.choose_output(args.model[-1], args.format, args.output, args.overwrite)
-    exporting.export(load(args.model, args.blend), args.format, output)
+    models = args.model or generators.choose_paths(Paths())[1 if args.blend is None else 0 :]
+    output = exporting.choose_output(models[-1], args.format, args.output, args.overwrite)
+    exporting.export(load(models, args.blend), args.format, output)
     logging.info("written: %s", output)
     return 0
 

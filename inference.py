@@ -3,6 +3,7 @@
 
 Examples:
     python inference.py --input photo.jpg                # becomes outputs/enlarged/photo.png
+    python inference.py --input photo.jpg --output large.webp
     python inference.py --input photo.jpg --blend 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
     python inference.py --input film.mp4
@@ -39,8 +40,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("with --input").add_argument
     add("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
-    add("--output", metavar="DIR", help="where the results go (enlarged, in --outputs)")
-    add("--format", choices=FORMATS, default="png", help="of the results (%(default)s)")
+    add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
+    add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
     add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
     add("--overwrite", action="store_true", help="make results again that are there")
     add("--compare", action="store_true", help="write a picture of before and after beside each result")
@@ -55,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        for name in ("model", "blend", "output", "outscale", "overwrite", "compare", "html", "tile"):
+        for name in ("model", "blend", "output", "format", "outscale", "overwrite", "compare", "html", "tile"):
             if getattr(args, name) is not parser.get_default(name):
                 parser.error(f"--{name} goes with --input")
     if args.model and args.blend is not None:
@@ -66,8 +67,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Make the inputs larger; return 1 if some could not be, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
-    page = os.path.join(output, "index.html")
-    jobs = enlarging.plan(args.input, output, args.format, args.compare)
+    form = enlarging.choose_format(output, args.format)
+    jobs = enlarging.plan(args.input, output, form, args.compare)
+    folder = os.path.dirname(output) or "." if enlarging.is_file_name(output) else output
+    page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
     upscale = upscaling.Upscaler(
@@ -76,10 +79,10 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
         devices.choose_precision(args.precision),
         args.tile,
     )
-    os.makedirs(output, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     missing = [job for job in jobs if args.overwrite or not os.path.exists(job.target)]
     failures = 0
-    for failure in enlarging.run(missing, upscale, args.format, args.outscale, args.compare):
+    for failure in enlarging.run(missing, upscale, form, args.outscale, args.compare):
         tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
         failures += 1
     logging.info("%d results written: %s", len(missing) - failures, output)

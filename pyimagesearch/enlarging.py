@@ -19,9 +19,10 @@ from tqdm import tqdm
 from pyimagesearch import comparison
 from pyimagesearch.comparison import View, before_and_after, view
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, kinds, printable, reason, written_whole
+from pyimagesearch.files import find_files, fitting_name, kinds, printable, reason, written_whole
 from pyimagesearch.film import FILM_ENDINGS, count_frames, upscale_film
 from pyimagesearch.pictures import (
+    ENDING_FORMATS,
     FORMATS,
     PICTURE_ENDINGS,
     Picture,
@@ -36,6 +37,9 @@ from pyimagesearch.utils import save_figure
 
 ENDINGS = PICTURE_ENDINGS + FILM_ENDINGS
 """What the names of files end with that are taken from folders."""
+
+FILM_RESULT = ".mp4"
+"""What the names of the results of films end with."""
 
 
 class Job(NamedTuple):
@@ -52,7 +56,8 @@ class Job(NamedTuple):
     @property
     def comparison(self) -> str:
         """Where the picture of before and after goes."""
-        return f"{os.path.splitext(self.target)[0]} compared.png"
+        folder, name = os.path.split(self.target)
+        return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
 
 
 class Failure(NamedTuple):
@@ -67,7 +72,8 @@ def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -
 
     Args:
         inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
-        output: the folder of the results; what folders and patterns have in it is no input.
+        output: the folder of the results; what folders and patterns have in it is no input. Or, for a single input,
+            the file that is the result.
         form: one of `pictures.FORMATS`; films become `.mp4`.
         compare: whether comparisons will be written, too.
 
@@ -85,9 +91,40 @@ def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -
         target = _target_name(name, form)
         if short[target] > 1:  # of a.jpg and a.png
             target = name + os.path.splitext(target)[1]
-        jobs.append(Job(source, os.path.join(output, printable(target))))
+        folder, name = os.path.split(printable(target))
+        jobs.append(Job(source, os.path.join(output, folder, fitting_name(name))))
+    if is_file_name(output):
+        jobs = [_only_job(inputs, jobs, output)]
     _check(jobs, compare)
     return jobs
+
+
+def is_file_name(output: str) -> bool:
+    """Return whether `--output` names a file, not a folder."""
+    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, FILM_RESULT)
+
+
+def choose_format(output: str, form: str | None) -> str:
+    """Return the format of the results: what `--format` says, or the name of the only result, or PNG.
+
+    Raises:
+        UserError: those two disagree.
+    """
+    named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
+    if named and form and named != form:
+        raise UserError(f"--output {output}: its name is one of {named}, not of --format {form}; give one of the flags")
+    return named or form or "png"
+
+
+def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
+    """Return the job whose result is the file `output`."""
+    if len(jobs) > 1 or os.path.isdir(inputs[0]):
+        raise UserError(f"--output {output}: names one file, but the input is not one file; give a folder")
+    job = Job(jobs[0].source, output)
+    if job.is_film != output.lower().endswith(FILM_RESULT):
+        kind = FILM_RESULT if job.is_film else ", ".join(ENDING_FORMATS)
+        raise UserError(f"--output {output}: the result of {job.source} cannot have that name; end it with {kind}")
+    return job
 
 
 def _check(jobs: Sequence[Job], compare: bool) -> None:
@@ -146,7 +183,7 @@ def _lies_in(path: str, folder: str) -> bool:
 
 def _target_name(name: str, form: str) -> str:
     stem, ending = os.path.splitext(name)
-    return stem + (".mp4" if ending.lower() in FILM_ENDINGS else FORMATS[form])
+    return stem + (FILM_RESULT if ending.lower() in FILM_ENDINGS else FORMATS[form])
 
 
 def run(

@@ -16,9 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import reason
+from pyimagesearch.files import fitting_name, reason
 from pyimagesearch.generators import fold_batch_norm
+
+SHIPPED_GENERATORS = (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
 
 
 class Format(NamedTuple):
@@ -57,14 +60,16 @@ def choose_output(model: str, format: str, output: str | None = None, overwrite:
     Args:
         model: the path of the model.
         format: a key of `FORMATS`.
-        output: where to; by default beside the model, with the format's ending.
+        output: where to; by default beside the model, with the format's ending. The project's own models are left to
+            themselves: what is made of them goes to the folder of trained ones.
         overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
 
     Raises:
         UserError: something is there that must stay, or a result of that format cannot be there.
     """
     ending = FORMATS[format].ending
-    path = output or os.path.splitext(model)[0] + ending
+    beside = Paths().model(os.path.basename(model)) if model in SHIPPED_GENERATORS else model
+    path = output or os.path.splitext(beside)[0] + ending
     if path.startswith("gs://"):
         raise UserError(f"{path}: exports are written to this machine alone; give a path on it with --output")
     if not _is_folder(format) and not path.endswith(ending):
@@ -158,7 +163,7 @@ def _written_whole(path: str) -> Iterator[str]:
     It has the same name and lies in a folder of its own beside `path`; what was at `path` goes with that folder.
     """
     folder, name = os.path.split(path)
-    aside = os.path.join(folder, f".unfinished-{name}")
+    aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
     shutil.rmtree(aside, ignore_errors=True)  # what a command that was killed has left
     try:
         os.makedirs(aside)
@@ -167,7 +172,7 @@ def _written_whole(path: str) -> Iterator[str]:
     try:
         yield os.path.join(aside, name)
         if os.path.isdir(path):
-            os.rename(path, os.path.join(aside, f"former-{name}"))
+            os.rename(path, os.path.join(aside, fitting_name(f"former-{name}")))
         os.replace(os.path.join(aside, name), path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

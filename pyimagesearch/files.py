@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
+
+_LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
 
 
 @contextlib.contextmanager
@@ -19,7 +22,7 @@ def unfinished(path: str) -> Iterator[str]:
     """
     folder, name = os.path.split(path)
     tf.io.gfile.makedirs(folder or ".")
-    aside = os.path.join(folder, f".unfinished-{name}")
+    aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
     try:
         yield aside
     finally:
@@ -33,6 +36,17 @@ def written_whole(path: str) -> Iterator[str]:
     with unfinished(path) as aside:
         yield aside
         tf.io.gfile.rename(aside, path, overwrite=True)
+
+
+def fitting_name(name: str) -> str:
+    """Return a file's name, or if it has more than the 255 bytes that file systems allow, a shorter one of its own."""
+    data = os.fsencode(name)
+    if len(data) <= _LONGEST_NAME:
+        return name
+    ending = os.path.splitext(data)[1]
+    ending = ending if len(ending) <= _LONGEST_ENDING else b""
+    mark = b"~" + hashlib.sha256(data).hexdigest()[:8].encode() + ending
+    return data[: _LONGEST_NAME - len(mark)].decode(errors="ignore") + os.fsdecode(mark)
 
 
 def reason(error: Exception) -> str:

@@ -35,6 +35,9 @@ _LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """The formats that `write_picture` writes, and what their names end with."""
 
+ENDING_FORMATS = {**{ending: form for form, ending in FORMATS.items()}, ".jpeg": "jpeg", ".tiff": "tiff"}
+"""The format that each ending of a result's name stands for."""
+
 
 class PictureError(Exception):
     """A file gives no image; the text is the reason, in one line."""

@@ -88,6 +88,50 @@ def test_names_that_differ_in_their_ending_stay_apart(place):
     }
 
 
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
+def test_names_of_any_length_get_results(place, upscale, name):
+    save(place / "long" / "x.png", picture(5, 5))
+    for other in (name, name[:-4] + ".bmp"):  # names that come to be the same are told apart by more
+        try:
+            os.rename(save(place / "long" / "x.png", picture(5, 5)), place / "long" / other)
+        except (OSError, UnicodeError):
+            pytest.skip("this file system takes text only")
+    jobs = plan(["long"], "out", "png", compare=True)
+    assert list(run(jobs, upscale, "png", compare=True)) == []
+    assert len({job.target for job in jobs}) == 2 and all(os.path.isfile(job.target) for job in jobs)
+    assert all(os.path.isfile(job.comparison) for job in jobs) and len(os.listdir("out")) == 4
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("new/large.png", "png"),
+        ("large.JPEG", "jpeg"),
+        ("large.tif", "tiff"),
+        ("large.tiff", "tiff"),
+        ("a.webp", "webp"),
+    ],
+)
+def test_a_single_input_can_have_a_result_of_any_name(place, upscale, output, form):
+    assert enlarging.choose_format(output, None) == enlarging.choose_format(output, form) == form
+    jobs = plan(["photos/a.png"], output, form)
+    assert jobs == [Job("photos/a.png", output)]
+    assert list(run(jobs, upscale, form)) == []
+    assert Image.open(output).format == form.upper()
+
+
+def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
+    (place / "out.png").mkdir()
+    assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
+    assert enlarging.choose_format("out.png", "jpeg") == "jpeg"
+
+
+@pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
+def test_an_output_that_contradicts_the_format_is_refused(output):
+    with pytest.raises(UserError, match=f"--output {output}: its name is one of .*, not of --format png"):
+        enlarging.choose_format(output, "png")
+
+
 def test_films_become_mp4():
     assert [enlarging._target_name(name, "jpeg") for name in ("a.MOV", "b.png")] == ["a.mp4", "b.jpg"]
     assert Job("a.MOV", "").is_film and not Job("a.png", "").is_film
@@ -126,10 +170,15 @@ def test_names_that_are_no_text_become_text(place):
         (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
         (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
+        (["photos"], "large.png", "--output large.png: names one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "--output large.png: names one file"),
+        (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
+        (["film.mkv"], "large.png", "large.png: the result of film.mkv cannot have that name; end it with .mp4"),
     ],
 )
 def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
     (place / "empty").mkdir()
+    (place / "film.mkv").touch()
     save(place / "other" / "a.png", picture(5, 5))
     with pytest.raises(UserError, match=said):
         plan(inputs, output, "png")

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, kinds, printable, short_names, written_whole
+from pyimagesearch.files import find_files, fitting_name, kinds, printable, short_names, written_whole
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -78,3 +78,18 @@ def test_a_file_by_two_names_has_one_short_name(tmp_path, monkeypatch):
     (tmp_path / "a.keras").write_text("")
     (tmp_path / "best.keras").symlink_to("a.keras")
     assert short_names(["best.keras", "a.keras", str(tmp_path / "a.keras")]) == {"best": "best.keras"}
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ß" * 125 + ".jpeg", "a." + "b" * 253, "a" * 255])
+def test_files_with_the_longest_names_are_written(tmp_path, name):
+    with written_whole(str(tmp_path / name)) as aside:
+        assert os.path.dirname(aside) == str(tmp_path)
+        with open(aside, "w") as file:
+            file.write("all of it")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_that_are_too_long_become_shorter_ones_of_their_own():
+    names = [fitting_name("ß" * 200 + f"{number}.png") for number in range(9)]
+    assert len(set(names)) == 9 and all(len(os.fsencode(name)) <= 255 and name.endswith(".png") for name in names)
+    assert fitting_name("short.png") == "short.png"
