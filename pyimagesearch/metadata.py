@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -26,8 +27,8 @@ IPTC_TAG, XMP_TAG = 33723, 700
 
 _INNER = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _TEXT_TAGS = {
-    "Description": ExifTags.Base.ImageDescription,
     "Title": ExifTags.Base.ImageDescription,
+    "Description": ExifTags.Base.ImageDescription,
     "Author": ExifTags.Base.Artist,
     "Copyright": ExifTags.Base.Copyright,
     "Software": ExifTags.Base.Software,
@@ -46,6 +47,11 @@ _OF_THE_FILE = {
 }
 # Descriptions that programs write for themselves: shape, channels and axes of the file that they are in.
 _FOR_PROGRAMS = re.compile(r'\s*(ImageJ=|<\?xml[^>]*>\s*(<!--.*?-->\s*)*<OME|<OME|\{"shape":)', re.DOTALL)
+# Attributes and elements of XMP: the size, and the gain maps, films and further XMP that only the old file holds.
+_XMP_NAMES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|xmpNote:HasExtendedXMP|(?:hdrgm|GCamera):\w+)"
+_XMP_OF_THE_FILE = re.compile(rb"\s" + _XMP_NAMES + rb"=(?:\"[^\"]*\"|'[^']*')|<(" + _XMP_NAMES + rb")>[^<]*</\1>")
+_PNG_SIGNATURE = 8  # bytes
+_PNG_COLOUR = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
 _JPEG_MOST = 65_000  # bytes that JPEG has room for, of each kind
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
@@ -57,7 +63,8 @@ class Metadata:
 
     `icc` is the colour profile that its pixels are in, None for sRGB or unknown. `exif`, without an orientation,
     begins with `Exif`; `xmp` is XML; `iptc` are records of IPTC-IIM. `text` are PNG's keys and texts, of which
-    `Comment` is that of JPEG and GIF, too. `dpi` is the resolution, across and down, in pixels an inch.
+    `Comment` is that of JPEG and GIF, too. `dpi` is the resolution, across and down, in pixels an inch. `png_colour`
+    are PNG's chunks that say what its values mean, by their names.
     """
 
     icc: bytes | None = None
@@ -66,10 +73,11 @@ class Metadata:
     iptc: bytes | None = None
     text: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dpi: tuple[float, float] | None = None
+    png_colour: Mapping[bytes, bytes] = dataclasses.field(default_factory=dict)
 
 
-def of_image(image: Image.Image) -> Metadata:
-    """Return what an image that Pillow has loaded carries; what is damaged is left out."""
+def of_image(image: Image.Image, stream: BinaryIO) -> Metadata:
+    """Return what an image carries that Pillow has loaded from a file; what is damaged is left out."""
     info, main, inner = image.info, {}, {}
     with contextlib.suppress(*DAMAGE):
         exif = image.getexif()
@@ -79,11 +87,29 @@ def of_image(image: Image.Image) -> Metadata:
     return Metadata(
         icc=info.get("icc_profile") or None,
         exif=clean_exif(main, inner),
-        xmp=without_orientation(xmp) if isinstance(xmp, bytes) else None,
+        xmp=mended_xmp(xmp),
         iptc=photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None,
         text=_text(image),
-        dpi=valid_dpi(info.get("dpi")) or dpi_of_tags(main),
+        dpi=_dpi(image) or dpi_of_tags(main),
+        png_colour=dict(_png_colour(stream)) if image.format == "PNG" else {},
     )
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution that a file tells outside EXIF, of which Pillow takes one side, or 72, for JPEG."""
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        return None
+    return valid_dpi(image.info.get("dpi"))
+
+
+def _png_colour(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    stream.seek(_PNG_SIGNATURE)
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] in _PNG_COLOUR:
+            yield head[4:], stream.read(length)
+            length = 0
+        stream.seek(length + 4, os.SEEK_CUR)
 
 
 def _text(image: Image.Image) -> dict[str, str]:
@@ -136,19 +162,23 @@ def clean_exif(main: Mapping[int, Any], inner: Mapping[int, Mapping[int, Any]]) 
     Returns:
         None if nothing is left.
     """
-    kept = {tag: value for tag, value in main.items() if tag in _DESCRIPTIVE and not _is_for_programs(value)}
-    clean = Image.Exif()
-    for tag, value in _writable(kept, None).items():
-        clean[tag] = value
-    for ifd, values in inner.items():
-        kept = {tag: value for tag, value in values.items() if tag not in _OF_THE_FILE}
-        if kept := _writable(kept, ifd):
-            clean.get_ifd(ifd).update(kept)
+    main = {tag: value for tag, value in main.items() if tag in _DESCRIPTIVE and not _is_for_programs(value)}
+    inner = {ifd: {tag: value for tag, value in inner[ifd].items() if tag not in _OF_THE_FILE} for ifd in inner}
     with contextlib.suppress(*DAMAGE):
+        clean = _made_of(main, inner)
         data = clean.tobytes()
         Image.Exif().load(data)
         return data if len(clean) or any(clean.get_ifd(ifd) for ifd in _INNER) else None
     return None
+
+
+def _made_of(main: Mapping[int, Any], inner: Mapping[int, Mapping[int, Any]]) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(_writable(main, None))
+    for ifd, values in inner.items():
+        if values := _writable(values, ifd):
+            exif.get_ifd(ifd).update(values)
+    return exif
 
 
 def _is_for_programs(value: Any) -> bool:
@@ -169,9 +199,12 @@ def _writable(values: Mapping[int, Any], group: int | None) -> dict[int, Any]:
     return writable
 
 
-def without_orientation(xmp: bytes) -> bytes:
-    """Return XMP that says that the image is upright."""
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
+def mended_xmp(xmp: Any) -> bytes | None:
+    """Return XMP that says that the image is upright, and nothing of its size and of what else was in its file."""
+    if not isinstance(xmp, bytes):
+        return None
+    upright = re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
+    return _XMP_OF_THE_FILE.sub(b"", upright).rstrip(b"\0")
 
 
 def fitting_profile(icc: bytes | None, channels: int) -> bytes | None:
@@ -187,14 +220,15 @@ def exif_of(metadata: Metadata, text: bool = True) -> Image.Exif:
     exif = Image.Exif()
     if metadata.exif:
         exif.load(metadata.exif)
+    inner = {ifd: exif.get_ifd(ifd) for ifd in _INNER if ifd in exif}
+    main = {tag: exif[tag] for tag in exif if tag not in _INNER}
     if text:
-        for key, tag in _TEXT_TAGS.items():
-            if key in metadata.text and tag not in exif:
-                exif[tag] = metadata.text[key].encode()
+        told = {tag: metadata.text[key].encode() for key, tag in _TEXT_TAGS.items() if key in metadata.text}
+        main = told | main
     if metadata.dpi:
-        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = metadata.dpi
-        exif[ExifTags.Base.ResolutionUnit] = 2
-    return exif
+        main[ExifTags.Base.XResolution], main[ExifTags.Base.YResolution] = metadata.dpi
+        main[ExifTags.Base.ResolutionUnit] = 2
+    return _made_of(main, inner)
 
 
 def save_options(metadata: Metadata, form: str) -> dict[str, Any]:
@@ -217,8 +251,10 @@ def save_options(metadata: Metadata, form: str) -> dict[str, Any]:
 
 
 def png_chunks(metadata: Metadata) -> PngImagePlugin.PngInfo:
-    """Return the chunks of PNG with text and XMP."""
+    """Return the chunks of PNG with the meaning of values, text and XMP."""
     chunks = PngImagePlugin.PngInfo()
+    for name, data in metadata.png_colour.items():
+        chunks.add(name, data)
     for key, value in metadata.text.items():
         with contextlib.suppress(*DAMAGE):  # a key that PNG does not allow
             chunks.add_text(key, value, zip=len(value) > 1000)

@@ -144,7 +144,7 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
         _check_pixels(*image.size[::-1])
     deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
     image = _loaded(image, stream)
-    carried, orientation = metadata.of_image(image), _orientation(type(image).getexif, image)
+    carried, orientation = metadata.of_image(image, stream), _orientation(type(image).getexif, image)
     if deep:
         return Picture(_read_deep_png(stream), carried), orientation
     if image.format == "PPM" and image.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 16

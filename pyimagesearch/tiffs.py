@@ -18,7 +18,7 @@ from pyimagesearch.metadata import (
     clean_exif,
     dpi_of_tags,
     exif_of,
-    without_orientation,
+    mended_xmp,
 )
 
 logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # it tells of every tag that it does not know
@@ -56,11 +56,11 @@ class Header(NamedTuple):
     def metadata(self) -> Metadata:
         """What the image carries."""
         tags = self.tags
-        xmp, iptc = tags.get(XMP_TAG), tags.get(IPTC_TAG)
+        iptc = tags.get(IPTC_TAG)
         return Metadata(
             icc=tags.get(_ICC),
             exif=clean_exif(tags, self.inner),
-            xmp=without_orientation(xmp) if isinstance(xmp, bytes) else None,
+            xmp=mended_xmp(tags.get(XMP_TAG)),
             iptc=iptc if isinstance(iptc, bytes) else None,
             dpi=dpi_of_tags(tags),
         )
@@ -175,7 +175,7 @@ def write(path: str, pixels: np.ndarray, metadata: Metadata) -> None:
     _describe(directory, pixels)
     exif = exif_of(metadata)
     for tag in exif:
-        directory[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else exif[tag]
+        directory[tag] = exif[tag]
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         if inner := exif.get_ifd(tag):
             directory[tag] = inner
