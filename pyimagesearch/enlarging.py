@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from pyimagesearch import comparison
 from pyimagesearch.comparison import View, before_and_after, view
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, fitting_name, kinds, printable, reason, written_whole
+from pyimagesearch.files import fault, find_files, fitting_name, kinds, printable, reason, written_whole
 from pyimagesearch.film import FILM_ENDINGS, count_frames, upscale_film
 from pyimagesearch.pictures import (
     ENDING_FORMATS,
@@ -224,10 +223,8 @@ def _enlarge_pictures(
                 before = reading.popleft().result()
                 check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
                 after = upscale_picture(before, upscale, outscale, progress.update)
-            except PictureError as error:
-                yield Failure(job.source, str(error))
-            except OUT_OF_MEMORY:
-                yield Failure(job.source, "too large for the memory of this machine")
+            except Exception as error:  # whatever becomes of one file, the rest goes on
+                yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, form, compare)
@@ -235,9 +232,23 @@ def _enlarge_pictures(
 
 
 def _pixels(job: Job) -> int:
-    with contextlib.suppress(PictureError):
+    with contextlib.suppress(Exception):  # is told when it is read
         return math.prod(read_size(job.source))
     return 0
+
+
+def _why(error: Exception) -> str:
+    """Return why nothing could be made of a file, in one line."""
+    if isinstance(error, OUT_OF_MEMORY):
+        return "too large for the memory of this machine"
+    return str(error) if isinstance(error, PictureError | UserError) else fault(error)
+
+
+def _why_not_written(target: str, error: Exception) -> str:
+    """Return why a result could not be written, in one line."""
+    if isinstance(error, (PictureError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
+        return f"{printable(target)} cannot be written: {reason(error)}"
+    return _why(error)
 
 
 def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool) -> None:
@@ -252,8 +263,8 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
         job, future = writing
         try:
             future.result()
-        except (PictureError, OSError, ValueError, tf.errors.OpError, cv2.error, *OUT_OF_MEMORY) as error:
-            yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
+        except Exception as error:  # as above
+            yield Failure(job.source, _why_not_written(job.target, error))
 
 
 def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None) -> Iterator[Failure]:
@@ -265,10 +276,10 @@ def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None) -> Iterat
             upscale_film(job.source, job.target, enlarge, progress.update)
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
-    except OUT_OF_MEMORY:
-        yield Failure(job.source, "too large for the memory of this machine")
-    except (OSError, tf.errors.OpError) as error:
-        yield Failure(job.source, f"{job.target} cannot be written: {reason(error)}")
+    except OUT_OF_MEMORY as error:
+        yield Failure(job.source, _why(error))
+    except Exception as error:  # as above
+        yield Failure(job.source, _why_not_written(job.target, error))
 
 
 def write_page(jobs: Sequence[Job], path: str) -> None:
@@ -282,5 +293,6 @@ def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
         try:
             before, after = read_picture(job.source), read_picture(job.target, limited=False)
             yield view(os.path.relpath(job.target, folder), before, after)
-        except PictureError as error:
-            logging.warning("%s or %s: %s; not on the page", job.source, job.target, error)
+        except Exception as error:  # as above
+            said = printable(job.source), printable(job.target), _why(error)
+            logging.warning("%s or %s: %s; not on the page", *said)

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -52,6 +53,12 @@ def fitting_name(name: str) -> str:
 def reason(error: Exception) -> str:
     """Return what went wrong with a file, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def fault(error: Exception) -> str:
+    """Return, in one line, that it is not a file's fault that nothing could be made of it."""
+    logging.debug("a fault", exc_info=error)
+    return f"a fault of this program ({type(error).__name__}: {reason(error)}); please report it, with the file"
 
 
 class Found(NamedTuple):

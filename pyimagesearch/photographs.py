@@ -8,10 +8,11 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
+import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, kinds, printable
+from pyimagesearch.files import fault, find_files, kinds, printable, reason
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb, read_size
 from pyimagesearch.sources import Skipped, Source, make_pair
 from pyimagesearch.tfrecords import Pair
@@ -48,10 +49,11 @@ class Photographs:
         for file in self.files:
             try:
                 hr = read_rgb(os.path.join(self.root, file.name))
-            except PictureError as error:
+                pair = make_pair(file.name, hr, self.scale)
+            except Exception as error:  # whatever becomes of one photograph, the rest goes on
                 yield _skipped(file.name, error)
             else:
-                yield make_pair(file.name, hr, self.scale)
+                yield pair
 
 
 def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
@@ -139,7 +141,7 @@ def _usable(
             if sha256 in known:
                 raise PictureError(f"the same file as {printable(known[sha256])}")
             known[sha256] = path
-        except PictureError as error:
+        except Exception as error:  # as above
             skipped.append(_skipped(name, error))
         else:
             files.append(File(name, height, width, sha256))
@@ -153,5 +155,11 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _skipped(name: str, error: PictureError) -> Skipped:
-    return Skipped(printable(name), str(error))
+def _skipped(name: str, error: Exception) -> Skipped:
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        why = "too large for the memory of this machine"
+    elif isinstance(error, OSError):
+        why = f"cannot be read: {reason(error)}"
+    else:
+        why = str(error) if isinstance(error, PictureError) else fault(error)
+    return Skipped(printable(name), why)

@@ -222,6 +222,43 @@ def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
     assert failures == [Failure("photos/a.png", "too large for the memory of this machine")]
 
 
+@pytest.mark.parametrize(
+    "error", [AttributeError("no such thing"), cv2.error("odd"), KeyError(7), RuntimeError(), StopIteration()]
+)
+@pytest.mark.parametrize("step", ["read_picture", "read_size", "upscale_picture", "write_picture", "check_size"])
+def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypatch, step, error):
+    right, calls = getattr(enlarging, step), []
+
+    def wrong_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return right(*args)
+
+    monkeypatch.setattr(enlarging, step, wrong_once)
+    jobs = plan(["photos"], "out", "png")
+    failures = list(run(jobs, upscale, "png"))
+    if step == "read_size":  # only the progress bar needs it
+        assert failures == []
+    else:
+        assert [failure.source for failure in failures] == [jobs[1].source]
+        assert f"a fault of this program ({type(error).__name__}: " in failures[0].reason
+        assert "damaged" not in failures[0].reason and "\n" not in failures[0].reason
+    made = [os.path.isfile(job.target) for job in jobs]
+    assert made == [True, step == "read_size", True]
+
+
+def test_a_film_that_fails_in_any_way_is_told(place, upscale, monkeypatch):
+    (place / "film.avi").write_bytes(b"film")
+
+    def wrong(*args):
+        raise TypeError("odd")
+
+    monkeypatch.setattr(enlarging, "count_frames", wrong)
+    (failure,) = run(plan(["film.avi"], "out", "png"), upscale, "png")
+    assert failure.source == "film.avi" and "a fault of this program (TypeError: odd)" in failure.reason
+
+
 def test_a_result_appears_only_when_complete(place, upscale, monkeypatch):
     seen = []
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import picture, save
 
+from pyimagesearch import photographs
 from pyimagesearch.errors import UserError
 from pyimagesearch.photographs import find_pictures, folder, folders
 from pyimagesearch.sources import Skipped
@@ -163,6 +164,30 @@ def test_what_is_held_out_is_not_trained_on(root, held_out):
     pairs, skipped = read(root, held_out)
     assert "Größe/again.png" not in pairs
     assert skipped == [Skipped("Größe/again.png", f"the same file as {held_out}/test.png")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "too large for the memory of this machine"),
+        (tf.errors.ResourceExhaustedError(None, None, ""), "too large for the memory of this machine"),
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (KeyError(7), "a fault of this program (KeyError: 7); please report it, with the file"),
+    ],
+)
+@pytest.mark.parametrize("step", ["read_size", "read_rgb", "make_pair"])
+def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, monkeypatch, step, error, said):
+    right = getattr(photographs, step)
+
+    def wrong(name, *args):
+        if name.endswith("a.png"):
+            raise error
+        return right(name, *args)
+
+    monkeypatch.setattr(photographs, step, wrong)
+    source = folders(str(root), str(held_out), 4, 32)
+    found = [*source.train, *source.skipped]
+    assert Skipped("a.png", said) in found and len([pair for pair in found if not isinstance(pair, Skipped)]) == 2
 
 
 def test_if_nothing_can_be_used_an_example_tells_why(held_out, tmp_path):
