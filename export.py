@@ -50,6 +50,7 @@ def load(models: Sequence[str], share: float | None) -> keras.Model:
 
 
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the generator in the format that is asked for."""
     args = parse_args(argv)

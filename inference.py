@@ -140,6 +140,7 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
 
 
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the inputs larger, or without any compare the generators."""
     args = parse_args(argv)

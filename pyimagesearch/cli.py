@@ -5,16 +5,26 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from typing import NoReturn
 
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current_thread() is threading.main_thread():
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while a script imports: Ctrl-C ends it without a traceback
+
+_PATIENCE = 1.5  # seconds for what ends in good order after Ctrl-C
 
 
 @contextlib.contextmanager
@@ -32,6 +42,8 @@ def _standard_error_muted() -> Iterator[None]:
 # While it is being imported, TensorFlow writes to file descriptor 2 whatever the log level is.
 with _standard_error_muted():
     import tensorflow as tf
+
+from pyimagesearch.files import remove_unfinished  # noqa: E402  which imports TensorFlow
 
 tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers: of functions traced again, and so on
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -105,6 +117,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout, force=True)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return main(argv)
         except UserError as error:
@@ -125,6 +139,45 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         return 2
 
     return wrapped
+
+
+def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap a script's `main` so that Ctrl-C ends it at once, whatever is being computed.
+
+    Python answers signals in its first thread alone, and not before a call of TensorFlow or another library there is
+    over. So `main` has a thread of its own. What is complete stays, what is unfinished is removed.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        outcome: Future[int] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(main(argv))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return outcome.result()
+        except KeyboardInterrupt:
+            return _stop(outcome)
+
+    return wrapped
+
+
+def _stop(outcome: Future) -> int:
+    """End the program, and other processes that it has; return only if all of them have ended in good order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(f"{os.path.basename(sys.argv[0])}: stopping; what is complete stays", file=sys.stderr, flush=True)
+    if children := multiprocessing.active_children():
+        for child in children:
+            child.terminate()
+        if wait([outcome], _PATIENCE).done:
+            return 130
+    remove_unfinished()
+    os._exit(130)
 
 
 def positive_int(text: str) -> int:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fitting_name, reason
+from pyimagesearch.files import fitting_name, noted_unfinished, reason
 from pyimagesearch.generators import fold_batch_norm
 
 SHIPPED_GENERATORS = (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
@@ -169,13 +169,14 @@ def _written_whole(path: str) -> Iterator[str]:
         os.makedirs(aside)
     except OSError as error:
         raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); give another --output") from error
-    try:
-        yield os.path.join(aside, name)
-        if os.path.isdir(path):
-            os.rename(path, os.path.join(aside, fitting_name(f"former-{name}")))
-        os.replace(os.path.join(aside, name), path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with noted_unfinished(aside):
+        try:
+            yield os.path.join(aside, name)
+            if os.path.isdir(path):
+                os.rename(path, os.path.join(aside, fitting_name(f"former-{name}")))
+            os.replace(os.path.join(aside, name), path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

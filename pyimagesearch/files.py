@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ import tensorflow as tf
 from pyimagesearch.errors import UserError
 
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
+_unfinished: set[str] = set()
+_changing = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -24,11 +27,12 @@ def unfinished(path: str) -> Iterator[str]:
     folder, name = os.path.split(path)
     tf.io.gfile.makedirs(folder or ".")
     aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
-    try:
-        yield aside
-    finally:
-        with contextlib.suppress(tf.errors.NotFoundError):
-            tf.io.gfile.remove(aside)
+    with noted_unfinished(aside):
+        try:
+            yield aside
+        finally:
+            with contextlib.suppress(tf.errors.NotFoundError):
+                tf.io.gfile.remove(aside)
 
 
 @contextlib.contextmanager
@@ -37,6 +41,25 @@ def written_whole(path: str) -> Iterator[str]:
     with unfinished(path) as aside:
         yield aside
         tf.io.gfile.rename(aside, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def noted_unfinished(path: str) -> Iterator[None]:
+    """Know within the block that the file or folder `path` is to be removed if the program is ended."""
+    with _changing:
+        _unfinished.add(path)
+    try:
+        yield
+    finally:
+        _unfinished.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove all files and folders that are noted as unfinished, and let none be begun again: the program ends."""
+    _changing.acquire()
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)
 
 
 def fitting_name(name: str) -> str:
