@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -185,8 +185,17 @@ def _target_name(name: str, form: str) -> str:
     return stem + (FILM_RESULT if ending.lower() in FILM_ENDINGS else FORMATS[form])
 
 
+Done = Callable[[Job], None]
+"""Is called with each job whose result has just been written."""
+
+
 def run(
-    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None = None, compare: bool = False
+    jobs: Sequence[Job],
+    upscale: Upscaler,
+    form: str,
+    outscale: float | None = None,
+    compare: bool = False,
+    done: Done = lambda job: None,
 ) -> Iterator[Failure]:
     """Do jobs, the pictures first.
 
@@ -196,18 +205,46 @@ def run(
         form: one of `pictures.FORMATS`.
         outscale: how many times larger the results are, if not as the generator makes them.
         compare: whether to write a picture of before and after beside each result.
+        done: see `Done`.
 
     Yields:
         Those that cannot be read, computed or written; the rest goes on.
     """
-    yield from _enlarge_pictures([job for job in jobs if not job.is_film], upscale, form, outscale, compare)
+    yield from _enlarge_pictures([job for job in jobs if not job.is_film], upscale, form, outscale, compare, done)
     for job in jobs:
         if job.is_film:
-            yield from _enlarge_film(job, upscale, outscale)
+            yield from _enlarge_film(job, upscale, outscale, done)
+
+
+def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
+    """Write the picture of before and after beside results that are there, where it is missing or older than they are.
+
+    Yields:
+        Those that cannot be read or written; the rest goes on.
+    """
+    for job in jobs:
+        if job.is_film or _is_newer(job.comparison, job.target):
+            continue
+        file = job.source
+        try:
+            before = read_picture(file)
+            file = job.target
+            after = read_picture(file, limited=False)
+        except Exception as error:  # whatever becomes of one file, the rest goes on
+            yield Failure(file, _why(error))
+            continue
+        try:
+            save_figure(before_and_after(before, after), job.comparison)
+        except Exception as error:  # as above
+            yield Failure(job.source, _why_not_written(job.comparison, error))
+
+
+def _is_newer(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
 
 
 def _enlarge_pictures(
-    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool
+    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
 ) -> Iterator[Failure]:
     """Read the next picture and write the last one while one is computed, and have no more than these in memory."""
     with (
@@ -227,7 +264,7 @@ def _enlarge_pictures(
                 yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
-                writing = job, writer.submit(_write, job, before, after, form, compare)
+                writing = job, writer.submit(_write, job, before, after, form, compare, done)
         yield from _finish(writing)
 
 
@@ -251,11 +288,12 @@ def _why_not_written(target: str, error: Exception) -> str:
     return _why(error)
 
 
-def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool) -> None:
-    if compare:  # first: what has a result is complete
-        save_figure(before_and_after(before, after), job.comparison)
+def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool, done: Done) -> None:
     with written_whole(job.target) as aside:
         write_picture(aside, after, form)
+    done(job)
+    if compare:
+        save_figure(before_and_after(before, after), job.comparison)
 
 
 def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
@@ -267,13 +305,14 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
             yield Failure(job.source, _why_not_written(job.target, error))
 
 
-def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None) -> Iterator[Failure]:
+def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None, done: Done) -> Iterator[Failure]:
     def enlarge(frame: np.ndarray) -> np.ndarray:
         return upscale_picture(Picture(frame), upscale, outscale).pixels
 
     try:
         with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
             upscale_film(job.source, job.target, enlarge, progress.update)
+        done(job)
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
     except OUT_OF_MEMORY as error:

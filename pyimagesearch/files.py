@@ -14,6 +14,7 @@ import tensorflow as tf
 from pyimagesearch.errors import UserError
 
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
+_UNFINISHED = ".unfinished-"  # begins the names of files that are being written
 _unfinished: set[str] = set()
 _changing = threading.Lock()
 
@@ -26,7 +27,7 @@ def unfinished(path: str) -> Iterator[str]:
     """
     folder, name = os.path.split(path)
     tf.io.gfile.makedirs(folder or ".")
-    aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
+    aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
     with noted_unfinished(aside):
         try:
             yield aside
@@ -85,7 +86,7 @@ def fault(error: Exception) -> str:
 
 
 class Found(NamedTuple):
-    """The paths of the files below a folder, sorted: `files` of the kinds that were asked for, and the `others`."""
+    """The paths of the files below a folder, sorted: `files` of the kinds asked for, and visible `others`."""
 
     files: list[str]
     others: list[str]
@@ -109,8 +110,11 @@ def find_files(root: str, endings: tuple[str, ...]) -> Found:
     found, seen = Found([], []), {os.path.realpath(root)}
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [folder for folder in sorted(folders) if _is_new(os.path.join(place, folder), seen)]
-        for path in (os.path.join(place, name) for name in names):
-            (found.files if path.lower().endswith(endings) else found.others).append(path)
+        for name in names:
+            if name.lower().endswith(endings) and not name.startswith(_UNFINISHED):
+                found.files.append(os.path.join(place, name))
+            elif not name.startswith("."):
+                found.others.append(os.path.join(place, name))
     return Found(sorted(found.files), sorted(found.others))
 
 

@@ -36,7 +36,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
 
 
 def test_folders_that_are_links_are_gone_into_once(tmp_path):
-    for name in ("photos/a.png", "elsewhere/b.PNG", "photos/notes.txt"):
+    for name in ("photos/a.png", "elsewhere/b.PNG", "photos/notes.txt", "photos/.hidden", "photos/.unfinished-a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")

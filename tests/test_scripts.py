@@ -150,7 +150,7 @@ def test_pictures_become_larger_and_bad_ones_are_told(enlarging):
     said = f"inference.py: {place / 'photos' / 'c.png'}: damaged, or not a picture\n"
     assert (done.returncode, done.stderr) == (1, said)
     assert f"[INFO] 2 results written: {place / 'out'}" in done.stdout
-    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
+    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("[!.]*") if path.is_file()}
     assert results == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
     assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
 
@@ -397,13 +397,15 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     ("flags", "said"),
     [
         (["--html"], "--html goes with --input"),
+        (["--format", "jpeg"], "--format goes with --input"),
         (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
         (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--blend", "0.5"], "--blend mixes two generators, --model names one"),
         (["--blend", "0"], "--blend goes with --input"),
         (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
-        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png"),
+        (["--input", "photos", "--output", "photos/a.png"], "--output photos/a.png: names one file"),
+        (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
     ],
 )
