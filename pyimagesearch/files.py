@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import tensorflow as tf
 from pyimagesearch.errors import UserError
 
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
+_CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 _UNFINISHED = ".unfinished-"  # begins the names of files that are being written
 _unfinished: set[str] = set()
 _changing = threading.Lock()
@@ -145,5 +147,6 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def printable(path: str) -> str:
-    """Return a path with its bytes that are no text, which old disks have, made visible."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """Return a path in one line, with its bytes that are no text, which old disks have, and line ends made visible."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)

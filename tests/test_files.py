@@ -57,6 +57,13 @@ def test_bytes_that_are_no_text_are_made_visible():
     assert printable(os.fsdecode(b"caf\xe9 \xe5\x86\x99.png")) == r"caf\xe9 写.png"
 
 
+def test_names_stay_in_one_line():
+    assert (
+        printable("a\nb\tc\u2028.png") == r"a\nb\tc\u2028.png"
+        and printable("ein Bild　写真.png") == "ein Bild　写真.png"
+    )
+
+
 @pytest.mark.parametrize(
     ("paths", "names"),
     [
