@@ -17,6 +17,7 @@ from PIL import Image
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
 from pyimagesearch.metadata import fitting_profile
+from pyimagesearch.metrics import to_uint8
 from pyimagesearch.pictures import Picture
 
 WHOLE_SIZE = 1000
@@ -67,9 +68,13 @@ def _as_url(image: np.ndarray, icc: bytes | None) -> str:
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, without transparency."""
+    """Return a picture [H, W, C] as uint8 RGB, what is transparent over white."""
     pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    return pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    colours = pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    if pixels.shape[-1] in (1, 3):
+        return colours
+    opacity = pixels[..., -1:].astype(np.float32) / 255
+    return to_uint8(255 + (colours - np.float32(255)) * opacity)
 
 
 def _enlarged_part(

@@ -16,6 +16,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow finds odd in files is theirs, not ours
 
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # programs write workflows of megabytes into one text
+
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, AttributeError),
     *(OverflowError, ZeroDivisionError, struct.error, zlib.error),

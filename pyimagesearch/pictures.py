@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -88,8 +89,10 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
         PictureError: as for `read_picture`.
     """
     picture = read_picture(file)
-    image = _as_image(_upper_bits(picture.pixels))
-    return np.asarray(_over_white(_in_srgb(image, picture.metadata.icc)))
+    pixels, icc = _upper_bits(picture.pixels), picture.metadata.icc
+    if pixels.shape[-1] == 3 and not icc:
+        return pixels
+    return np.asarray(_over_white(_in_srgb(_as_image(pixels), icc)))
 
 
 def read_picture(file: str | BinaryIO, limited: bool = True) -> Picture:
@@ -161,12 +164,13 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
 def _channels(image: Image.Image) -> np.ndarray:
     """Return the pixels [H, W, C] of an image that is grey, of RGB or of a palette."""
     transparent = image.has_transparency_data
-    if image.mode in ("P", "PA", "RGB", "RGBA"):
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif not image.mode.startswith("I;16"):
-        image = image.convert("LA" if transparent else "L")
+    mode = "RGB" if image.mode in ("P", "PA", "RGB", "RGBA") else "L"
+    mode += "A" * transparent
+    if image.mode != mode and not image.mode.startswith("I;16"):
+        image = image.convert(mode)
     pixels = np.asarray(image)
-    pixels = pixels.astype(np.uint16) if pixels.dtype.itemsize == 2 else pixels  # of either byte order
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels.astype(np.uint16)  # from either byte order
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -311,6 +315,8 @@ def _png_chunks(carried: Metadata) -> Iterator[tuple[bytes, bytes]]:
 @contextlib.contextmanager
 def _opened(file: str | BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
     """Yield a file at its beginning, and whether it is a TIFF file."""
+    if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
+        raise PictureError("not a file")  # but perhaps a pipe, which to open would wait forever
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file

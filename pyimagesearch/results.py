@@ -109,11 +109,11 @@ class Results:
 
 
 def _identity(path: str) -> list[Any] | None:
-    """Return what tells a file from any other and from what it was before, None if it is not there."""
+    """Return what tells a file from others and from what it was before, without its name; None if it is not there."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        real = os.fsencode(os.path.realpath(path)).decode(errors="backslashreplace")
-        return [real, status.st_size, status.st_mtime_ns]
+        place = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
+        return [place, status.st_size, status.st_mtime_ns]
     return None
 
 

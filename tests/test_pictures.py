@@ -1,4 +1,5 @@
 import io
+import os
 
 import cv2
 import numpy as np
@@ -199,6 +200,21 @@ def test_what_is_no_picture_is_refused(tmp_path, name):
     for read in (read_size, read_rgb):
         with pytest.raises(PictureError, match="an empty file" if name.startswith("empty") else "not a picture"):
             read(str(path))
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "broken link.png").symlink_to("nowhere")
+    for name, said in (("pipe.png", "not a file"), (".", "not a file"), ("broken link.png", "No such file")):
+        for read in (read_size, read_picture):
+            with pytest.raises(PictureError, match=said):
+                read(str(tmp_path / name))
+
+
+def test_a_text_of_megabytes_does_not_keep_an_image_from_being_read(tmp_path):
+    text = "".join(map(chr, np.random.default_rng(0).integers(32, 127, 3_000_000)))
+    write_picture(str(tmp_path / "a.png"), Picture(RGB, Metadata(text={"workflow": text})), "png")
+    assert read_picture(str(tmp_path / "a.png")).metadata.text == {"workflow": text}
 
 
 def test_names_of_any_script_can_be_read(tmp_path):
