@@ -22,6 +22,7 @@ from pyimagesearch.metadata import (
 )
 
 logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # it tells of every tag that it does not know
+pyvips.cache_set_max(0)  # which keeps the files of the last hundred calls in memory
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANES, _EXTRA = 273, 277, 278, 279, 284, 338
@@ -159,8 +160,9 @@ def _in_full_range(pixels: np.ndarray, header: Header) -> np.ndarray:
     """Return pixels of which the header says that fewer bits are used, such as 12 of 16, with all of them used."""
     stated = max(_numbers(header.tags, _LARGEST_VALUE), default=0)
     full = np.iinfo(pixels.dtype).max
-    if pixels.dtype != np.uint16 or not 255 < stated < full or pixels.max() > stated:
-        return pixels
+    whole_bits = isinstance(stated, int) and 255 < stated < full and not stated & (stated + 1)
+    if pixels.dtype != np.uint16 or not whole_bits or pixels.max() > stated:
+        return pixels  # or the largest value that this image happens to have
     return np.round(pixels * (full / stated)).astype(np.uint16)
 
 

@@ -1,5 +1,6 @@
 """Odd files of every kind, through inference in one process, and what comes of them opened again."""
 
+import collections
 import io
 import os
 import re
@@ -15,7 +16,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 import inference
-from pyimagesearch.pictures import FORMATS, read_picture, read_size
+from pyimagesearch.pictures import FORMATS, PictureError, read_picture, read_size, write_picture
 
 LEFT, RIGHT = (200, 120, 40), (40, 80, 160)
 RGB = np.repeat(np.array([[LEFT] * 12 + [RIGHT] * 12], np.uint8), 20, axis=0)
@@ -335,3 +336,34 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
         if form in ("png", "tiff"):
             assert after.pixels.dtype == before.pixels.dtype
     assert wrong == []
+
+
+def damaged(data, rng):
+    """Cut a file somewhere, or change a few of its bytes, of which those at its beginning tell what it is."""
+    if rng.integers(3) == 0:
+        return data[: rng.integers(1, len(data))]
+    data = bytearray(data)
+    for place in rng.integers(0, min(len(data), rng.choice([300, 10**9])), rng.integers(1, 6)):
+        data[place] = rng.integers(256)
+    return bytes(data)
+
+
+def test_damage_of_any_kind_is_a_refusal_or_a_result(tmp_path, capfd):
+    rng, outcomes = np.random.default_rng(0), collections.Counter()
+    for make in GOOD[:-1]:
+        for _, data, _ in make():
+            for _ in range(2):
+                file = io.BytesIO(damaged(data, rng))
+                try:
+                    read_size(file)
+                    picture = read_picture(file)
+                except PictureError as error:
+                    assert "\n" not in str(error)
+                    outcomes["refused"] += 1
+                else:
+                    path = str(tmp_path / "result.png")
+                    write_picture(path, picture, "png")
+                    np.testing.assert_array_equal(read_picture(path).pixels, picture.pixels)
+                    outcomes["read"] += 1
+    assert min(outcomes["refused"], outcomes["read"]) > 50
+    assert capfd.readouterr() == ("", "")

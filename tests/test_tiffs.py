@@ -4,6 +4,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from PIL import Image
 
@@ -91,6 +92,17 @@ def test_12_bits_in_16_use_the_whole_range():
     stated = [(281, 3, 3, (4095,) * 3, True)]
     read = read_alike(written(DEEP >> 4, photometric="rgb", extratags=stated))
     np.testing.assert_array_equal(read, np.round((DEEP >> 4) * (65535 / 4095)).astype(np.uint16))
+
+
+@pytest.mark.parametrize("stated", [40_000, 100, 0, 65_535, 255])
+def test_the_largest_value_that_an_image_happens_to_have_changes_nothing(stated):
+    pixels = DEEP % 40_000
+    read = read_alike(written(pixels, photometric="rgb", extratags=[(281, 3, 3, (stated,) * 3, True)]))
+    np.testing.assert_array_equal(read, pixels)
+
+
+def test_files_that_were_read_do_not_stay_in_memory():
+    assert pyvips.cache_get_max() == 0
 
 
 def test_of_several_pages_the_first_is_read():
