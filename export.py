@@ -15,14 +15,13 @@ Pictures go in as lr, RGB [B, H, W, 3], and come out as sr, RGB [B, S*H, S*W, 3]
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
-import keras
-
 from pyimagesearch import exporting, generators
 from pyimagesearch.config import Paths
 
@@ -43,12 +42,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def load(models: Sequence[str], share: float | None) -> keras.Model:
-    """Return the generator, or with a `share` of the second the mixture of the two."""
-    loaded = [generators.load_generator(path) for path in models]
-    return loaded[0] if share is None else generators.blend(*loaded, share)
-
-
 @cli.command
 @cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     exporting.require_package(args.format)
     models = args.model or generators.choose_paths(Paths())[1 if args.blend is None else 0 :]
-    output = exporting.choose_output(models[-1], args.format, args.output, args.overwrite)
-    exporting.export(load(models, args.blend), args.format, output)
+    beside = None if args.model else Paths().model(os.path.basename(models[-1]))  # not among the project's own
+    output = exporting.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
+    exporting.export(generators.load_mixture(models, args.blend), args.format, output)
     logging.info("written: %s", output)
     return 0
 

@@ -84,12 +84,13 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
-    models, share = choose_models(args, paths)
-    made = results.Results(folder, results.settings_of(models, share, args.outscale))
+    trained = bool(args.outputs or args.bucket)
+    chosen = ([args.model], None) if args.model else generators.choose_mixture(paths, args.blend, trained)
+    made = results.Results(folder, results.settings_of(*chosen, args.outscale))
     states = {job: made.state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
-    upscale = prepare(args, models, share) if wanted else None
+    upscale = prepare(args, *chosen) if wanted else None
     os.makedirs(folder, exist_ok=True)
     failures = enlarging.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
     failed = tell(failures)
@@ -123,21 +124,10 @@ def tell_kept(states: Sequence[State]) -> None:
         )
 
 
-def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], float | None]:
-    """Return the path of the generator that the flags ask for, or of two and the second's share in their mixture."""
-    if args.model:
-        return [args.model], None
-    pretrained, srgan = generators.choose_paths(paths, trained=bool(args.outputs or args.bucket))
-    if args.blend in (None, 1):
-        return [srgan], None
-    return ([pretrained], None) if args.blend == 0 else ([pretrained, srgan], args.blend)
-
-
 def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
     """Load generators, and return what makes images larger by them as the flags ask."""
-    loaded = [generators.load_generator(path) for path in models]
     return upscaling.Upscaler(
-        loaded[0] if share is None else generators.blend(*loaded, share),
+        generators.load_mixture(models, share),
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,

@@ -16,12 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import fitting_name, noted_unfinished, reason
 from pyimagesearch.generators import fold_batch_norm
-
-SHIPPED_GENERATORS = (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
 
 
 class Format(NamedTuple):
@@ -54,22 +51,23 @@ def require_package(format: str) -> None:
             raise UserError(f"--format {format}: needs {error.name}; pip install -r requirements-export.txt") from error
 
 
-def choose_output(model: str, format: str, output: str | None = None, overwrite: bool = False) -> str:
+def choose_output(
+    model: str, format: str, output: str | None = None, overwrite: bool = False, beside: str | None = None
+) -> str:
     """Return where a model is exported to.
 
     Args:
         model: the path of the model.
         format: a key of `FORMATS`.
-        output: where to; by default beside the model, with the format's ending. The project's own models are left to
-            themselves: what is made of them goes to the folder of trained ones.
+        output: where to; by default beside the model, with the format's ending.
         overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
+        beside: the path that takes the place of the model's in that default.
 
     Raises:
         UserError: something is there that must stay, or a result of that format cannot be there.
     """
     ending = FORMATS[format].ending
-    beside = Paths().model(os.path.basename(model)) if model in SHIPPED_GENERATORS else model
-    path = output or os.path.splitext(beside)[0] + ending
+    path = output or os.path.splitext(beside or model)[0] + ending
     if path.startswith("gs://"):
         raise UserError(f"{path}: exports are written to this machine alone; give a path on it with --output")
     if not _is_folder(format) and not path.endswith(ending):

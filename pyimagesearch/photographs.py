@@ -29,9 +29,9 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Photographs:
-    """Photographs of a folder; LR is made by `shrink`."""
+    """Photographs of a folder; LR is made by `shrink`. They are the same wherever the folder is."""
 
-    root: str
+    root: str = dataclasses.field(repr=False)
     files: tuple[File, ...]
     scale: int
 

@@ -176,6 +176,15 @@ def test_complete_shards_are_not_made_again(root):
     assert contents(root / "records") == contents(root / "undisturbed")
 
 
+def test_an_unfinished_creation_goes_on_however_the_folder_is_written(root, monkeypatch):
+    create(root, "undisturbed")
+    interrupt(root)
+    monkeypatch.chdir(root / "pictures")
+    (root / "link").symlink_to("pictures")
+    creation.create("../records", folder("../link", 0.2, 4, 32, seed=1), CONFIG, 1)
+    assert contents(root / "records") == contents(root / "undisturbed")
+
+
 def test_a_shard_that_was_damaged_meanwhile_is_made_again(root):
     create(root, "undisturbed")
     first, second, _ = interrupt(root)
