@@ -19,6 +19,7 @@ import evaluate
 import inference
 import train_srgan
 from pyimagesearch import config, reports
+from pyimagesearch.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -150,8 +151,8 @@ def test_pictures_become_larger_and_bad_ones_are_told(enlarging):
     said = f"inference.py: {place / 'photos' / 'c.png'}: damaged, or not a picture\n"
     assert (done.returncode, done.stderr) == (1, said)
     assert f"[INFO] 2 results written: {place / 'out'}" in done.stdout
-    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("[!.]*") if path.is_file()}
-    assert results == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
+    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
+    assert results - {RESULTS} == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
     assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
 
 
