@@ -153,7 +153,7 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
     if image.format == "PPM" and image.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 16
         return Picture(np.asarray(image).astype(np.uint16)[..., None], carried), orientation
     if image.mode in ("I", "F"):
-        raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel")
+        raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel, unsigned")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
         with _damage_named():
             image = _in_srgb(image, carried.icc)
@@ -292,7 +292,9 @@ def check_size(size: tuple[int, int], form: str) -> None:
 def _write_deep_png(path: str, pixels: np.ndarray, carried: Metadata) -> None:
     """Write pixels, uint16 [H, W, C]: those by libvips, what they carry, before them, by Pillow, which has 8 bits."""
     kind = "grey16" if pixels.shape[-1] < 3 else "rgb16"
-    encoded = pyvips.Image.new_from_array(pixels, interpretation=kind).pngsave_buffer(keep="none", compression=4)
+    encoded = pyvips.Image.new_from_array(pixels, interpretation=kind).pngsave_buffer(
+        keep="none", compression=3, filter="sub"
+    )
     ending = encoded.index(b"IDAT") - 4
     with open(path, "wb") as file:
         file.write(encoded[:_PNG_HEADER])

@@ -29,6 +29,9 @@ _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANES, _EXTRA = 273, 277, 278, 279, 284, 3
 _LARGEST_VALUE, _ICC = 281, 34675
 _ALPHA = (1, 2)  # kinds of extra samples: premultiplied or not, libvips gives the latter
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _CIELAB = 0, 1, 2, 8
+_KINDS = {"char": "signed", "short": "signed", "int": "signed", "uint": "unsigned"} | dict.fromkeys(
+    ("float", "double"), "floating point"
+)  # of samples, by libvips' names
 _STRIP = 2**20  # bytes
 _LARGEST_CLASSIC = 4_000_000_000  # bytes: above, offsets need the 64 bits of BigTIFF
 
@@ -131,7 +134,8 @@ def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
         image = pyvips.Image.new_from_source(source, "", fail_on="error")
         if image.format not in ("uchar", "ushort"):
             bits = max(_numbers(header.tags, _BITS), default=1)
-            raise TiffError(f"pixels of {bits} bits ({image.format}); save it with 8 or 16 bits a channel")
+            kind = _KINDS.get(image.format, image.format)
+            raise TiffError(f"pixels of {bits} bits, {kind}; save it with 8 or 16 bits a channel, unsigned")
         data = image.write_to_memory()
     except pyvips.Error as error:
         raise TiffError(f"damaged, or not a picture that can be read ({_said(error)})") from error

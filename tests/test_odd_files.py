@@ -251,8 +251,8 @@ def files_to_refuse():
     yield "cut.png", pillow(RGB, "png")[:-40], "damaged"
     yield "cut.jpg", pillow(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8), "jpeg")[:-99], "damaged"
     yield "cut.tif", tiff(RGB, photometric="rgb")[:-40], "damaged"
-    yield "floats.tif", tiff(RGB.astype(np.float32), photometric="rgb"), "pixels of 32 bits"
-    yield "signed.tif", tiff(GREY.astype(np.int16), photometric="minisblack"), "pixels of 16 bits (short)"
+    yield "floats.tif", tiff(RGB.astype(np.float32), photometric="rgb"), "pixels of 32 bits, floating point"
+    yield "signed.tif", tiff(GREY.astype(np.int16), photometric="minisblack"), "pixels of 16 bits, signed"
     yield "LZMA.tif", tiff(RGB, photometric="rgb", compression="lzma"), "LZMA"
     yield "Lab.tif", tiff(RGB, photometric="cielab"), "CIELAB"
 

@@ -123,10 +123,10 @@ def test_a_palette_becomes_rgb():
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [
-        (RGB.astype(np.float32), r"pixels of 32 bits \(float\)"),
-        (RGB.astype(np.float16), r"pixels of 16 bits \(float\)"),
-        (DEEP.astype(np.uint32), r"pixels of 32 bits \(uint\)"),
-        (RGB.astype(np.int16), r"pixels of 16 bits \(short\)"),
+        (RGB.astype(np.float32), "pixels of 32 bits, floating point"),
+        (RGB.astype(np.float16), "pixels of 16 bits, floating point"),
+        (DEEP.astype(np.uint32), "pixels of 32 bits, unsigned"),
+        (RGB.astype(np.int16), "pixels of 16 bits, signed"),
     ],
 )
 def test_a_refusal_tells_the_true_reason(pixels, said):
