@@ -1,5 +1,7 @@
 import argparse
+import io
 import logging
+import os
 import pathlib
 import signal
 import subprocess
@@ -100,6 +102,20 @@ def test_overrides_that_were_not_given_leave_the_preset_alone():
 def test_numbers_out_of_range_are_refused(read, text):
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         read(text)
+
+
+def test_names_that_are_no_text_can_be_told(monkeypatch, capfd):
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+
+    @cli.command
+    def main(argv=None):
+        logging.info("written: %s", os.fsdecode(b"caf\xe9"))
+        return 0
+
+    assert main() == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"[INFO] written: caf\\udce9\n" and capfd.readouterr().err == ""
 
 
 STUCK = """
