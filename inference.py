@@ -94,7 +94,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     os.makedirs(folder, exist_ok=True)
     failures = enlarging.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
     failed = tell(failures)
-    logging.info("%d results written: %s", len(wanted) - failed, output)
+    logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])
     if args.compare:
         failed += tell(enlarging.run_comparisons(kept))

@@ -44,7 +44,7 @@ def _standard_error_muted() -> Iterator[None]:
 with _standard_error_muted():
     import tensorflow as tf
 
-from pyimagesearch.files import remove_unfinished  # noqa: E402  which imports TensorFlow
+from pyimagesearch.files import printable, remove_unfinished  # noqa: E402  which imports TensorFlow
 
 tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers: of functions traced again, and so on
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -135,6 +135,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             message = f"{error.filename or 'file system'}: {error.strerror or error}"
         except _FILE_ERRORS as error:
             message = error.message
+        except UnicodeEncodeError as error:  # of a path given to TensorFlow
+            message = f"{printable(str(error.object))}: is no text; rename it"
         except KeyboardInterrupt:
             return 130
         first_line, *_ = message.splitlines()

@@ -6,9 +6,10 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import tensorflow as tf
 
@@ -21,6 +22,16 @@ _unfinished: set[str] = set()
 _changing = threading.Lock()
 
 
+def is_local(path: str) -> bool:
+    """Return whether a path is of this machine, where names may be no text, which TensorFlow does not take."""
+    return "://" not in path
+
+
+def opened_for_writing(path: str) -> BinaryIO:
+    """Open a file for writing bytes, on this machine or at a `gs://` address."""
+    return open(path, "wb") if is_local(path) else tf.io.gfile.GFile(path, "wb")
+
+
 @contextlib.contextmanager
 def unfinished(path: str) -> Iterator[str]:
     """Yield a path beside `path` to write to, and remove it afterwards if it has not been renamed by then.
@@ -28,14 +39,17 @@ def unfinished(path: str) -> Iterator[str]:
     Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right.
     """
     folder, name = os.path.split(path)
-    tf.io.gfile.makedirs(folder or ".")
+    if is_local(path):
+        os.makedirs(folder or ".", exist_ok=True)
+    else:
+        tf.io.gfile.makedirs(folder)
     aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
     with noted_unfinished(aside):
         try:
             yield aside
         finally:
-            with contextlib.suppress(tf.errors.NotFoundError):
-                tf.io.gfile.remove(aside)
+            with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
+                (os.remove if is_local(aside) else tf.io.gfile.remove)(aside)
 
 
 @contextlib.contextmanager
@@ -43,7 +57,10 @@ def written_whole(path: str) -> Iterator[str]:
     """Yield a path to write to, which becomes `path` when the block ends well."""
     with unfinished(path) as aside:
         yield aside
-        tf.io.gfile.rename(aside, path, overwrite=True)
+        if is_local(path):
+            os.replace(aside, path)
+        else:
+            tf.io.gfile.rename(aside, path, overwrite=True)
 
 
 @contextlib.contextmanager
@@ -62,7 +79,12 @@ def remove_unfinished() -> None:
     _changing.acquire()
     for path in list(_unfinished):
         with contextlib.suppress(OSError, tf.errors.OpError):
-            (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)
+            if not is_local(path):
+                tf.io.gfile.remove(path)
+            elif os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
 
 
 def fitting_name(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import is_local, printable, written_whole
 
 NAME = ".srgan-results.jsonl"
 """The file in a folder of results that tells what made them, a line each; of two of one result, the later counts."""
@@ -42,12 +42,12 @@ def settings_of(models: Sequence[str], share: float | None, outscale: float | No
 
 def _sha256(path: str) -> str:
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with open(path, "rb") if is_local(path) else tf.io.gfile.GFile(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"{path}: no such model; make it with train_srgan.py") from error
-    except tf.errors.OpError as error:
-        raise UserError(f"{path}: cannot be read; make one with train_srgan.py") from error
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
+        raise UserError(f"{printable(path)}: no such model; make it with train_srgan.py") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{printable(path)}: cannot be read; make one with train_srgan.py") from error
 
 
 class Results:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import pytest
 from conftest import picture, randomize, save
@@ -187,3 +188,22 @@ def test_the_only_result_is_made_again_too(enlarge, tmp_path):
         before = (tmp_path / "large.webp").stat().st_mtime_ns if (tmp_path / "large.webp").exists() else None
         assert inference.main([*flags, *more]) == 0
         assert ((tmp_path / "large.webp").stat().st_mtime_ns != before) == again
+
+
+def test_a_folder_of_results_may_have_a_name_that_is_no_text(enlarge, tmp_path, capsys):
+    folder = os.fsdecode(b"caf\xe9 \n")
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system takes text only")
+    flags = ["--input", "photos", "--output", folder, "--runtime", "tensorflow"]
+    for more in ([], ["--compare"], ["--blend", "0", "--html"]):
+        assert inference.main([*flags, *more]) == 0
+    names = {"a.png", "b.png", "a compared.png", "b compared.png", "index.html", results.NAME}
+    assert set(os.listdir(folder)) == names
+    capsys.readouterr()
+    assert inference.main([*flags, "--model", folder + "/no.keras"]) == 2
+    assert r"caf\xe9 \n/no.keras: no such model" in capsys.readouterr().err
+    shutil.copy("outputs/models/generator.keras", folder + "/no.keras")
+    assert inference.main([*flags, "--overwrite", "--model", folder + "/no.keras"]) == 2
+    assert capsys.readouterr().err.endswith(r"caf\xe9 \n/no.keras: is no text; rename it" + "\n")
