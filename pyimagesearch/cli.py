@@ -25,7 +25,7 @@ if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while a script imports: Ctrl-C ends it without a traceback
 
-_PATIENCE = 1.5  # seconds for what ends in good order after Ctrl-C
+_PATIENCE = 1.5  # seconds
 
 
 @contextlib.contextmanager
@@ -167,22 +167,23 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
         try:
             return outcome.result()
         except KeyboardInterrupt:
-            return _stop(outcome)
+            _stop(outcome)
 
     return wrapped
 
 
-def _stop(outcome: Future) -> int:
-    """End the program, and other processes that it has; return only if all of them have ended in good order."""
+def _stop(outcome: Future) -> NoReturn:
+    """End the program, and the other processes that it has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(f"{os.path.basename(sys.argv[0])}: stopping; what is complete stays", file=sys.stderr, flush=True)
     if children := multiprocessing.active_children():
         for child in children:
             child.terminate()
-        if wait([outcome], _PATIENCE).done:
-            return 130
+        wait([outcome], _PATIENCE)  # for what they share to be put away
     remove_unfinished()
-    os._exit(130)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(130)  # the usual end of Python waits for threads and for TensorFlow
 
 
 def positive_int(text: str) -> int:
