@@ -80,6 +80,7 @@ def verify(records: str) -> None:
 
 
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the shards of both splits."""
     args = parse_args(argv)

@@ -73,6 +73,7 @@ def load_models(paths: Mapping[str, str], shares: Sequence[float]) -> dict[str, 
 
 
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the generators on the benchmarks, and write tables and figures."""
     args = parse_args(argv)

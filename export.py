@@ -15,14 +15,13 @@ Pictures go in as lr, RGB [B, H, W, 3], and come out as sr, RGB [B, S*H, S*W, 3]
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
-import keras
-
 from pyimagesearch import exporting, generators
 from pyimagesearch.config import Paths
 
@@ -31,31 +30,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", metavar="PATH", default=[Paths().generator], help=f"the generator ({Paths().generator})"
+        "--model", nargs="+", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)"
     )
     parser.add_argument("--blend", type=cli.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
     parser.add_argument("--format", choices=exporting.FORMATS, required=True, help="what to write")
     parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     args = parser.parse_args(argv)
-    if len(args.model) != (1 if args.blend is None else 2):
+    if args.model and len(args.model) != (1 if args.blend is None else 2):
         parser.error("--model: give one generator, or with --blend two, a pretrained and an SRGAN generator")
     return args
 
 
-def load(models: Sequence[str], share: float | None) -> keras.Model:
-    """Return the generator, or with a `share` of the second the mixture of the two."""
-    loaded = [generators.load_generator(path) for path in models]
-    return loaded[0] if share is None else generators.blend(*loaded, share)
-
-
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the generator in the format that is asked for."""
     args = parse_args(argv)
     exporting.require_package(args.format)
-    output = exporting.choose_output(args.model[-1], args.format, args.output, args.overwrite)
-    exporting.export(load(args.model, args.blend), args.format, output)
+    models = args.model or generators.choose_paths(Paths())[1 if args.blend is None else 0 :]
+    beside = None if args.model else Paths().model(os.path.basename(models[-1]))  # not among the project's own
+    output = exporting.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
+    exporting.export(generators.load_mixture(models, args.blend), args.format, output)
     logging.info("written: %s", output)
     return 0
 

@@ -3,6 +3,7 @@
 
 Examples:
     python inference.py --input photo.jpg                # becomes outputs/enlarged/photo.png
+    python inference.py --input photo.jpg --output large.webp
     python inference.py --input photo.jpg --blend 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
     python inference.py --input film.mp4
@@ -14,20 +15,31 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
-import keras
 import numpy as np
 from tqdm import tqdm
 
-from pyimagesearch import comparison, devices, enlarging, generators, metrics, runtimes, tfrecords, upscaling, utils
+from pyimagesearch import (
+    comparison,
+    devices,
+    enlarging,
+    generators,
+    metrics,
+    results,
+    runtimes,
+    tfrecords,
+    upscaling,
+    utils,
+)
 from pyimagesearch.config import Paths
 from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.files import printable
 from pyimagesearch.pictures import FORMATS
+from pyimagesearch.results import State
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,10 +51,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("with --input").add_argument
     add("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
-    add("--output", metavar="DIR", help="where the results go (enlarged, in --outputs)")
-    add("--format", choices=FORMATS, default="png", help="of the results (%(default)s)")
+    add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
+    add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
     add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
-    add("--overwrite", action="store_true", help="make results again that are there")
+    add("--overwrite", action="store_true", help="make all results again that are there")
     add("--compare", action="store_true", help="write a picture of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
     add("--tile", type=cli.positive_int, metavar="N", help="pixels to compute at once, of each side (as memory allows)")
@@ -55,7 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        for name in ("model", "blend", "output", "outscale", "overwrite", "compare", "html", "tile"):
+        for name in ("model", "blend", "output", "format", "outscale", "overwrite", "compare", "html", "tile"):
             if getattr(args, name) is not parser.get_default(name):
                 parser.error(f"--{name} goes with --input")
     if args.model and args.blend is not None:
@@ -66,38 +78,60 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Make the inputs larger; return 1 if some could not be, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
-    page = os.path.join(output, "index.html")
-    jobs = enlarging.plan(args.input, output, args.format, args.compare)
+    form = enlarging.choose_format(output, args.format)
+    jobs = enlarging.plan(args.input, output, form, args.compare)
+    folder = os.path.dirname(output) or "." if enlarging.is_file_name(output) else output
+    page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
-    upscale = upscaling.Upscaler(
-        choose_generator(args, paths),
+    trained = bool(args.outputs or args.bucket)
+    chosen = ([args.model], None) if args.model else generators.choose_mixture(paths, args.blend, trained)
+    made = results.Results(folder, results.settings_of(*chosen, args.outscale))
+    states = {job: made.state(*job) for job in jobs}
+    wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
+    kept = [job for job in jobs if job not in set(wanted)]
+    upscale = prepare(args, *chosen) if wanted else None
+    os.makedirs(folder, exist_ok=True)
+    failures = enlarging.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
+    failed = tell(failures)
+    logging.info("%d results written: %s", len(wanted) - failed, printable(output))
+    tell_kept([states[job] for job in kept])
+    if args.compare:
+        failed += tell(enlarging.run_comparisons(kept))
+    if args.html:
+        enlarging.write_page(jobs, page)
+    return 1 if failed else 0
+
+
+def tell(failures: Iterable[enlarging.Failure]) -> int:
+    """Print each failure as it comes, and return their number."""
+    count = 0
+    for failure in failures:
+        tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
+        count += 1
+    return count
+
+
+def tell_kept(states: Sequence[State]) -> None:
+    """Say how many results were left as they are."""
+    if current := states.count(State.CURRENT):
+        logging.info("%d were there already, made alike; --overwrite makes them again", current)
+    if foreign := states.count(State.FOREIGN):
+        logging.info(
+            "%d were there already, and are not known as results of this program: they stay, --overwrite "
+            "makes them again",
+            foreign,
+        )
+
+
+def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
+    """Load generators, and return what makes images larger by them as the flags ask."""
+    return upscaling.Upscaler(
+        generators.load_mixture(models, share),
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,
     )
-    os.makedirs(output, exist_ok=True)
-    missing = [job for job in jobs if args.overwrite or not os.path.exists(job.target)]
-    failures = 0
-    for failure in enlarging.run(missing, upscale, args.format, args.outscale, args.compare):
-        tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
-        failures += 1
-    logging.info("%d results written: %s", len(missing) - failures, output)
-    if len(missing) < len(jobs):
-        logging.info("%d were there already; --overwrite makes them again", len(jobs) - len(missing))
-    if args.html:
-        enlarging.write_page(jobs, page)
-    return 1 if failures else 0
-
-
-def choose_generator(args: argparse.Namespace, paths: Paths) -> keras.Model:
-    """Return the generator that the flags ask for."""
-    if args.model:
-        return generators.load_generator(args.model)
-    pretrained, srgan = generators.choose_paths(paths, trained=bool(args.outputs or args.bucket))
-    if args.blend is None:
-        return generators.load_generator(srgan)
-    return generators.blend(*map(generators.load_generator, (pretrained, srgan)), args.blend)
 
 
 def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
@@ -118,25 +152,26 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
     config = cli.choose_config(args.preset, scaling_factor=scale)
     shards = tfrecords.find_shards(paths.records, "test", scale)
     lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
-    results = {"Bicubic": upscaling.bicubic(lr, scale)}
+    made = {"Bicubic": upscaling.bicubic(lr, scale)}
     for title, generator in models.items():
         upscale = upscaling.Upscaler(generator)
-        results[title] = np.stack([upscale(image) for image in lr])
+        made[title] = np.stack([upscale(image) for image in lr])
 
     captions = {}
-    for title, sr in results.items():
+    for title, sr in made.items():
         captions[title], means = measure(hr, sr, border=scale)
         logging.info("%-16s %s (Y, %d pictures, %d-pixel border cut)", title, means, len(hr), scale)
 
-    grid = utils.comparison_grid({"Low resolution": lr, **results, "High resolution": hr}, captions)
+    grid = utils.comparison_grid({"Low resolution": lr, **made, "High resolution": hr}, captions)
     utils.save_figure(grid, paths.image("grid.png"))
     for title in models:
-        utils.save_figure(utils.zoom_into_images(results[title][0], title), paths.image(f"{title}.png"))
+        utils.save_figure(utils.zoom_into_images(made[title][0], title), paths.image(f"{title}.png"))
     logging.info("pictures written: %s", paths.image(""))
     return 0
 
 
 @cli.command
+@cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the inputs larger, or without any compare the generators."""
     args = parse_args(argv)

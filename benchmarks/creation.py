@@ -36,7 +36,7 @@ def decode_and_reduce(path: str) -> None:
 
 def decode_and_reduce_all(images: str, records: str) -> None:
     """Do that for a folder, on all cores, leaving `records` empty."""
-    paths = [os.path.join(images, name) for name in find_pictures(images)]
+    paths = [os.path.join(images, name) for name in find_pictures(images).names]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([cli.__name__, creation.__name__])
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, creation.prepare_worker) as pool:
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
     parser.add_argument("--rounds", type=cli.positive_int, default=5, help="times that each is measured (%(default)s)")
     args = parser.parse_args()
-    count = len(find_pictures(args.images))
+    count = len(find_pictures(args.images).names)
     ways = {"decode and reduce": decode_and_reduce_all, "create": create}
     taken = [[seconds(way, args.images) for way in ways.values()] for _ in range(args.rounds + 1)]
     taken = np.array(taken[1:])  # the first round warms the page cache

@@ -4,17 +4,28 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import io
 import logging
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from typing import NoReturn
 
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current_thread() is threading.main_thread():
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while a script imports: Ctrl-C ends it without a traceback
+
+_PATIENCE = 1.5  # seconds
 
 
 @contextlib.contextmanager
@@ -32,6 +43,8 @@ def _standard_error_muted() -> Iterator[None]:
 # While it is being imported, TensorFlow writes to file descriptor 2 whatever the log level is.
 with _standard_error_muted():
     import tensorflow as tf
+
+from pyimagesearch.files import printable, remove_unfinished  # noqa: E402  which imports TensorFlow
 
 tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers: of functions traced again, and so on
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -104,7 +117,11 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
         logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout, force=True)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return main(argv)
         except UserError as error:
@@ -118,6 +135,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             message = f"{error.filename or 'file system'}: {error.strerror or error}"
         except _FILE_ERRORS as error:
             message = error.message
+        except UnicodeEncodeError as error:  # of a path given to TensorFlow
+            message = f"{printable(str(error.object))}: is no text; rename it"
         except KeyboardInterrupt:
             return 130
         first_line, *_ = message.splitlines()
@@ -125,6 +144,46 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         return 2
 
     return wrapped
+
+
+def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap a script's `main` so that Ctrl-C ends it at once, whatever is being computed.
+
+    Python answers signals in its first thread alone, and not before a call of TensorFlow or another library there is
+    over. So `main` has a thread of its own. What is complete stays, what is unfinished is removed.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        outcome: Future[int] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(main(argv))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return outcome.result()
+        except KeyboardInterrupt:
+            _stop(outcome)
+
+    return wrapped
+
+
+def _stop(outcome: Future) -> NoReturn:
+    """End the program, and the other processes that it has."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(f"{os.path.basename(sys.argv[0])}: stopping; what is complete stays", file=sys.stderr, flush=True)
+    if children := multiprocessing.active_children():
+        for child in children:
+            child.terminate()
+        wait([outcome], _PATIENCE)  # for what they share to be put away
+    remove_unfinished()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(130)  # the usual end of Python waits for threads and for TensorFlow
 
 
 def positive_int(text: str) -> int:

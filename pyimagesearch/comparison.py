@@ -16,6 +16,8 @@ from PIL import Image
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
+from pyimagesearch.metadata import fitting_profile
+from pyimagesearch.metrics import to_uint8
 from pyimagesearch.pictures import Picture
 
 WHOLE_SIZE = 1000
@@ -55,19 +57,24 @@ def view(name: str, before: Picture, after: Picture) -> View:
     top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
     part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
     enlarged = _enlarged_part(before.pixels, after.pixels.shape, top, left, *part.shape[:2])
-    return View(name, _as_url(enlarged, before.icc), _as_url(part, after.icc))
+    return View(name, _as_url(enlarged, before.metadata.icc), _as_url(part, after.metadata.icc))
 
 
 def _as_url(image: np.ndarray, icc: bytes | None) -> str:
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(file, "jpeg", quality=90, icc_profile=icc)
+    profile = fitting_profile(icc, image.shape[-1])
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "jpeg", quality=90, icc_profile=profile)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, without transparency."""
+    """Return a picture [H, W, C] as uint8 RGB, what is transparent over white."""
     pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    return pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    colours = pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    if pixels.shape[-1] in (1, 3):
+        return colours
+    opacity = pixels[..., -1:].astype(np.float32) / 255
+    return to_uint8(255 + (colours - np.float32(255)) * opacity)
 
 
 def _enlarged_part(

@@ -80,7 +80,8 @@ def create(
         facts: what else the manifest is to tell, for JSON.
 
     Returns:
-        The number of records of each split, and as "skipped" that of the pictures left out.
+        The number of records of each split, and as "skipped" that of the pictures left out. What the source has left
+        unread is noted in skipped.csv, but does not count.
 
     Raises:
         UserError: there are records already, or an unfinished creation of others; there is too little space on the
@@ -99,7 +100,7 @@ def create(
     with tqdm(total=sum(len(shard.pictures.sizes) for shard in missing), unit=" pictures", disable=None) as progress:
         for shard in _make_all(missing, min(processes, len(missing))):
             progress.update(len(shard.pictures.sizes))
-    return _finish(root, shards, source.skipped, config, facts)
+    return _finish(root, shards, source, config, facts)
 
 
 def _plan(split: str, pictures: Pictures, root: str, config: Config, strict: bool) -> Iterator[Shard]:
@@ -206,17 +207,17 @@ def _make(shard: Shard) -> Shard:
 
 
 def _finish(
-    root: str, shards: Sequence[Shard], skipped: Iterable[Skipped], config: Config, facts: dict[str, Any]
+    root: str, shards: Sequence[Shard], source: Source, config: Config, facts: dict[str, Any]
 ) -> dict[str, int]:
     """Turn the journals into the manifest and the list of skipped pictures; return what `create` does."""
-    skipped, splits = list(skipped), {shard.split: {} for shard in shards}
+    skipped, splits = list(source.skipped), {shard.split: {} for shard in shards}
     for shard in shards:
         journal = json.loads(_read(shard.journal))
         skipped += journal["skipped"]
         if records := journal["manifest"]["records"]:
             splits[shard.split][os.path.basename(shard.path(records))] = journal["manifest"]
-    if skipped:
-        _write_skipped(os.path.join(root, SKIPPED), skipped)
+    if skipped or source.unread:
+        _write_skipped(os.path.join(root, SKIPPED), [*skipped, *source.unread])
     counts = {split: sum(shard["records"] for shard in names.values()) for split, names in splits.items()}
     for split, count in counts.items():
         if not count:

@@ -1,5 +1,6 @@
 """Benchmarks of the field, and how close models come to the truth on them."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from pyimagesearch import metrics
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable
+from pyimagesearch.files import find_files, kinds, printable
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb
 from pyimagesearch.sources import make_pair, shrink
 from pyimagesearch.tfrecords import Pair
@@ -89,8 +90,10 @@ def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
 
 
 def _by_name(folder: str) -> dict[str, str]:
-    paths = {}
-    for path in find_files(folder, PICTURE_ENDINGS):
+    paths, found = {}, find_files(folder, PICTURE_ENDINGS)
+    if found.others:
+        logging.info("%s: left out what is of no kind read: %s", printable(folder), kinds(found.others))
+    for path in found.files:
         name = printable(os.path.splitext(os.path.relpath(path, folder))[0])
         if name in paths:
             raise UserError(f"{paths[name]} and {path}: two pictures of one name; take one out of the benchmark")

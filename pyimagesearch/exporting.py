@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import reason
+from pyimagesearch.files import fitting_name, noted_unfinished, reason
 from pyimagesearch.generators import fold_batch_norm
 
 
@@ -51,7 +51,9 @@ def require_package(format: str) -> None:
             raise UserError(f"--format {format}: needs {error.name}; pip install -r requirements-export.txt") from error
 
 
-def choose_output(model: str, format: str, output: str | None = None, overwrite: bool = False) -> str:
+def choose_output(
+    model: str, format: str, output: str | None = None, overwrite: bool = False, beside: str | None = None
+) -> str:
     """Return where a model is exported to.
 
     Args:
@@ -59,12 +61,13 @@ def choose_output(model: str, format: str, output: str | None = None, overwrite:
         format: a key of `FORMATS`.
         output: where to; by default beside the model, with the format's ending.
         overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
+        beside: the path that takes the place of the model's in that default.
 
     Raises:
         UserError: something is there that must stay, or a result of that format cannot be there.
     """
     ending = FORMATS[format].ending
-    path = output or os.path.splitext(model)[0] + ending
+    path = output or os.path.splitext(beside or model)[0] + ending
     if path.startswith("gs://"):
         raise UserError(f"{path}: exports are written to this machine alone; give a path on it with --output")
     if not _is_folder(format) and not path.endswith(ending):
@@ -158,19 +161,20 @@ def _written_whole(path: str) -> Iterator[str]:
     It has the same name and lies in a folder of its own beside `path`; what was at `path` goes with that folder.
     """
     folder, name = os.path.split(path)
-    aside = os.path.join(folder, f".unfinished-{name}")
+    aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
     shutil.rmtree(aside, ignore_errors=True)  # what a command that was killed has left
     try:
         os.makedirs(aside)
     except OSError as error:
         raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); give another --output") from error
-    try:
-        yield os.path.join(aside, name)
-        if os.path.isdir(path):
-            os.rename(path, os.path.join(aside, f"former-{name}"))
-        os.replace(os.path.join(aside, name), path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with noted_unfinished(aside):
+        try:
+            yield os.path.join(aside, name)
+            if os.path.isdir(path):
+                os.rename(path, os.path.join(aside, fitting_name(f"former-{name}")))
+            os.replace(os.path.join(aside, name), path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

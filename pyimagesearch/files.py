@@ -1,12 +1,35 @@
 """Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
 
+import collections
 import contextlib
+import hashlib
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple
 
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
+
+_LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
+_CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+_UNFINISHED = ".unfinished-"  # begins the names of files that are being written
+_unfinished: set[str] = set()
+_changing = threading.Lock()
+
+
+def is_local(path: str) -> bool:
+    """Return whether a path is of this machine, where names may be no text, which TensorFlow does not take."""
+    return "://" not in path
+
+
+def opened_for_writing(path: str) -> BinaryIO:
+    """Open a file for writing bytes, on this machine or at a `gs://` address."""
+    return open(path, "wb") if is_local(path) else tf.io.gfile.GFile(path, "wb")
 
 
 @contextlib.contextmanager
@@ -16,13 +39,17 @@ def unfinished(path: str) -> Iterator[str]:
     Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right.
     """
     folder, name = os.path.split(path)
-    tf.io.gfile.makedirs(folder or ".")
-    aside = os.path.join(folder, f".unfinished-{name}")
-    try:
-        yield aside
-    finally:
-        with contextlib.suppress(tf.errors.NotFoundError):
-            tf.io.gfile.remove(aside)
+    if is_local(path):
+        os.makedirs(folder or ".", exist_ok=True)
+    else:
+        tf.io.gfile.makedirs(folder)
+    aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
+    with noted_unfinished(aside):
+        try:
+            yield aside
+        finally:
+            with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
+                (os.remove if is_local(aside) else tf.io.gfile.remove)(aside)
 
 
 @contextlib.contextmanager
@@ -30,7 +57,45 @@ def written_whole(path: str) -> Iterator[str]:
     """Yield a path to write to, which becomes `path` when the block ends well."""
     with unfinished(path) as aside:
         yield aside
-        tf.io.gfile.rename(aside, path, overwrite=True)
+        if is_local(path):
+            os.replace(aside, path)
+        else:
+            tf.io.gfile.rename(aside, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def noted_unfinished(path: str) -> Iterator[None]:
+    """Know within the block that the file or folder `path` is to be removed if the program is ended."""
+    with _changing:
+        _unfinished.add(path)
+    try:
+        yield
+    finally:
+        _unfinished.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove all files and folders that are noted as unfinished, and let none be begun again: the program ends."""
+    _changing.acquire()
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            if not is_local(path):
+                tf.io.gfile.remove(path)
+            elif os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
+
+
+def fitting_name(name: str) -> str:
+    """Return a file's name, or if it has more than the 255 bytes that file systems allow, a shorter one of its own."""
+    data = os.fsencode(name)
+    if len(data) <= _LONGEST_NAME:
+        return name
+    ending = os.path.splitext(data)[1]
+    ending = ending if len(ending) <= _LONGEST_ENDING else b""
+    mark = b"~" + hashlib.sha256(data).hexdigest()[:8].encode() + ending
+    return data[: _LONGEST_NAME - len(mark)].decode(errors="ignore") + os.fsdecode(mark)
 
 
 def reason(error: Exception) -> str:
@@ -38,8 +103,25 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
 
 
-def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
-    """Return the paths of the files below a folder whose names end so, in any case, sorted.
+def fault(error: Exception) -> str:
+    """Return, in one line, that it is not a file's fault that nothing could be made of it."""
+    logging.debug("a fault", exc_info=error)
+    return f"a fault of this program ({type(error).__name__}: {reason(error)}); please report it, with the file"
+
+
+class Found(NamedTuple):
+    """The paths of the files below a folder, sorted: `files` of the kinds asked for, and visible `others`."""
+
+    files: list[str]
+    others: list[str]
+
+
+def find_files(root: str, endings: tuple[str, ...]) -> Found:
+    """Find the files below a folder; folders that are links are gone into, but none twice.
+
+    Args:
+        root: the folder.
+        endings: what the names of the files that are asked for end with, in any case.
 
     Raises:
         UserError: a folder there may not be read.
@@ -49,14 +131,36 @@ def find_files(root: str, endings: tuple[str, ...]) -> list[str]:
         if os.path.isdir(error.filename):
             raise UserError(f"{error.filename}: {error.strerror}; make it readable, or leave it out") from error
 
-    paths = [os.path.join(place, name) for place, _, names in os.walk(root, onerror=refuse) for name in names]
-    return sorted(path for path in paths if path.lower().endswith(endings))
+    found, seen = Found([], []), {os.path.realpath(root)}
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [folder for folder in sorted(folders) if _is_new(os.path.join(place, folder), seen)]
+        for name in names:
+            if name.lower().endswith(endings) and not name.startswith(_UNFINISHED):
+                found.files.append(os.path.join(place, name))
+            elif not name.startswith("."):
+                found.others.append(os.path.join(place, name))
+    return Found(sorted(found.files), sorted(found.others))
+
+
+def _is_new(folder: str, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    return real not in seen and not seen.add(real)
+
+
+def kinds(paths: Iterable[str]) -> str:
+    """Return how many files of each ending there are, in words, such as `2 .txt, 1 without an ending`."""
+    endings = (os.path.splitext(os.path.basename(path))[1].lower() for path in paths)
+    counts = collections.Counter(printable(ending) or "without an ending" for ending in endings)
+    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return each path once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
-    distinct = {os.path.abspath(path): path for path in paths}
-    parts = {path: printable(full).removesuffix(".keras").split(os.sep) for full, path in distinct.items()}
+    """Return each file once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
+    distinct = {os.path.realpath(path): path for path in reversed(paths)}
+    parts = {
+        path: printable(os.path.abspath(path)).removesuffix(".keras").split(os.sep)
+        for path in dict.fromkeys(distinct[os.path.realpath(path)] for path in paths)
+    }
     for length in range(1, max(map(len, parts.values()))):
         names = {"/".join(part[-length:]): path for path, part in parts.items()}
         if len(names) == len(parts):
@@ -65,5 +169,6 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def printable(path: str) -> str:
-    """Return a path with its bytes that are no text, which old disks have, made visible."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """Return a path in one line, with its bytes that are no text, which old disks have, and line ends made visible."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)

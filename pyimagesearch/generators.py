@@ -49,6 +49,23 @@ def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
     return SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR
 
 
+def choose_mixture(paths: Paths, share: float | None, trained: bool = False) -> tuple[list[str], float | None]:
+    """Return the path of the generator that a `share` of SRGAN stands for, or two and the share; None stands for 1.
+
+    The other arguments are those of `choose_paths`.
+    """
+    pretrained, srgan = choose_paths(paths, trained)
+    if share in (None, 1):
+        return [srgan], None
+    return ([pretrained], None) if share == 0 else ([pretrained, srgan], share)
+
+
+def load_mixture(paths: Sequence[str], share: float | None) -> keras.Model:
+    """Load a generator, or with a `share` of the second the mixture of two, as `load_generator` and `blend` do."""
+    loaded = [load_generator(path) for path in paths]
+    return loaded[0] if share is None else blend(*loaded, share)
+
+
 def load_generator(path: str) -> keras.Model:
     """Load a generator from a `.keras` file or `gs://` address, refusing files that want to run code.
 

@@ -2,15 +2,17 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
+import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable
+from pyimagesearch.files import fault, find_files, kinds, printable, reason
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb, read_size
 from pyimagesearch.sources import Skipped, Source, make_pair
 from pyimagesearch.tfrecords import Pair
@@ -27,9 +29,9 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Photographs:
-    """Photographs of a folder; LR is made by `shrink`."""
+    """Photographs of a folder; LR is made by `shrink`. They are the same wherever the folder is."""
 
-    root: str
+    root: str = dataclasses.field(repr=False)
     files: tuple[File, ...]
     scale: int
 
@@ -47,10 +49,11 @@ class Photographs:
         for file in self.files:
             try:
                 hr = read_rgb(os.path.join(self.root, file.name))
-            except PictureError as error:
+                pair = make_pair(file.name, hr, self.scale)
+            except Exception as error:  # whatever becomes of one photograph, the rest goes on
                 yield _skipped(file.name, error)
             else:
-                yield make_pair(file.name, hr, self.scale)
+                yield pair
 
 
 def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
@@ -66,8 +69,14 @@ def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
         UserError: a folder has no photograph that can be used.
     """
     known, skipped = {}, []
-    test, train = (Photographs(root, _usable(root, min_size, known, skipped), scale) for root in (test_dir, train_dir))
-    return Source(train, test, skipped)
+    held_out, pictures = find_pictures(test_dir), find_pictures(train_dir)
+    reserved = {os.path.realpath(os.path.join(test_dir, name)) for name in held_out.names}
+    names = [name for name in pictures.names if os.path.realpath(os.path.join(train_dir, name)) not in reserved]
+    if not names:
+        raise UserError(f"--images {train_dir}: all of its photographs are held out by --test-images; give more")
+    test = Photographs(test_dir, _usable(test_dir, held_out.names, min_size, known, skipped), scale)
+    train = Photographs(train_dir, _usable(train_dir, names, min_size, known, skipped), scale)
+    return Source(train, test, skipped, [*pictures.unread, *held_out.unread])
 
 
 def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, seed: int) -> Source:
@@ -78,35 +87,49 @@ def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, see
     Raises:
         UserError: there are fewer than two photographs that can be used.
     """
-    skipped = []
-    files = _usable(images_dir, min_size, {}, skipped)
+    skipped, pictures = [], find_pictures(images_dir)
+    files = _usable(images_dir, pictures.names, min_size, {}, skipped)
     if len(files) < 2:
         raise UserError(f"--images {images_dir}: one photograph cannot be split; add more or give --test-images")
     held_out = min(max(1, round(test_fraction * len(files))), len(files) - 1)
     test = set(random.Random(seed).sample(files, held_out))
     train, test = (tuple(file for file in files if (file in test) == wanted) for wanted in (False, True))
-    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped)
+    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped, pictures.unread)
 
 
-def find_pictures(root: str) -> list[str]:
-    """Return the paths of the photographs below a folder, from there, sorted.
+class Found(NamedTuple):
+    """The photographs below a folder, by their paths from there, sorted, and the files that are of no kind read."""
+
+    names: list[str]
+    unread: list[Skipped]
+
+
+def find_pictures(root: str) -> Found:
+    """Find the photographs below a folder, and say in a line what else is there.
 
     Raises:
         UserError: there is no such folder, or no photograph in it.
     """
-    pictures = [os.path.relpath(path, root) for path in find_files(root, PICTURE_ENDINGS)]
-    if not pictures:
+    found = find_files(root, PICTURE_ENDINGS)
+    if not found.files:
         what = "no photographs in it" if os.path.isdir(root) else "no such folder"
         raise UserError(f"{root}: {what}; give a folder with {', '.join(PICTURE_ENDINGS)} files")
-    return pictures
+    if found.others:
+        logging.info("%s: left out what is of no kind read: %s", printable(root), kinds(found.others))
+    others = (printable(os.path.relpath(path, root)) for path in found.others)
+    return Found(
+        [os.path.relpath(path, root) for path in found.files],
+        [Skipped(name, "the name does not end as that of a photograph") for name in others],
+    )
 
 
-def _usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skipped]) -> tuple[File, ...]:
-    """Return the photographs below a folder that can be used, as far as their headers tell, each content once.
+def _usable(
+    root: str, names: Sequence[str], min_size: int, known: dict[str, str], skipped: list[Skipped]
+) -> tuple[File, ...]:
+    """Return those photographs of a folder that can be used, as far as their headers tell, each content once.
 
     Those that cannot be used are added to `skipped`; those in `known` are among them, and the others are added to it.
     """
-    names = find_pictures(root)
     files = []
     for name in tqdm(names, desc=f"looking through {root}", unit=" pictures", disable=None):
         path = os.path.join(root, name)
@@ -115,9 +138,10 @@ def _usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skipp
             if min(height, width) < min_size:
                 raise PictureError(f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed")
             sha256 = _sha256(path)
-            if (double := known.setdefault(sha256, path)) != path:
-                raise PictureError(f"the same file as {printable(double)}")
-        except PictureError as error:
+            if sha256 in known:
+                raise PictureError(f"the same file as {printable(known[sha256])}")
+            known[sha256] = path
+        except Exception as error:  # as above
             skipped.append(_skipped(name, error))
         else:
             files.append(File(name, height, width, sha256))
@@ -131,5 +155,11 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _skipped(name: str, error: PictureError) -> Skipped:
-    return Skipped(printable(name), str(error))
+def _skipped(name: str, error: Exception) -> Skipped:
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        why = "too large for the memory of this machine"
+    elif isinstance(error, OSError):
+        why = f"cannot be read: {reason(error)}"
+    else:
+        why = str(error) if isinstance(error, PictureError) else fault(error)
+    return Skipped(printable(name), why)

@@ -1,90 +1,83 @@
-"""Pictures as they are: any file that people have, read into RGB or with all that it carries, and written."""
+"""Images as they are: any file that people have, read into RGB or with all that it carries, and written."""
 
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
-import re
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
-import cv2
 import numpy as np
-import tifffile
+import pyvips
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
-PICTURE_ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What the names of pictures end with, in a folder."""
+from pyimagesearch import metadata, tiffs
+from pyimagesearch.metadata import DAMAGE, Metadata
+
+PICTURE_ENDINGS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tga", ".tif", ".tiff", ".webp"),
+)
+"""What the names of images end with, in a folder."""
 
 MAX_PIXELS = 250_000_000
-"""The most pixels of a picture that is read."""
+"""The most pixels of an image that is read."""
 
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS takes its place
 
 _SRGB = ImageCms.createProfile("sRGB")
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange height and width
-# Tags of EXIF that tell about the picture, not about how it is stored.
-_DESCRIPTIVE = {
-    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software),
-    *(ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.Rating),
-    *(ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
-    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
-}
-_BITS_TAG, _PLANES_TAG, _XMP_TAG = 258, 284, 700  # of TIFF
-_JPEG_METADATA = 65_000  # bytes that JPEG has room for, of each kind
-# What Pillow raises for files that are not what they seem.
-_DAMAGE = (
-    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, AttributeError),
-    *(OverflowError, ZeroDivisionError, struct.error, zlib.error),
-)
-
+_END_OF_JPEG = b"\xff\xd9"
+_START_OF_SCAN, _START_OF_PROGRESSIVE = b"\xff\xda", b"\xff\xc2"
+_PNG_HEADER = 33  # bytes of PNG's signature and first chunk, after which metadata may stand
+_LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """The formats that `write_picture` writes, and what their names end with."""
 
-_LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
+ENDING_FORMATS = {**{ending: form for form, ending in FORMATS.items()}, ".jpeg": "jpeg", ".tiff": "tiff"}
+"""The format that each ending of a result's name stands for."""
 
 
 class PictureError(Exception):
-    """A file gives no picture; the text is the reason, in one line."""
+    """A file gives no image; the text is the reason, in one line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture and what it carries.
+    """An image and what it carries.
 
     `pixels` are uint8 or uint16 [H, W, C]: C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4 for RGB with
-    transparency. `icc` is the colour profile that they are in, None for sRGB or unknown; `exif`, without an
-    orientation, and `xmp` are metadata.
+    transparency. They are in the colours of `metadata.icc`, and upright.
     """
 
     pixels: np.ndarray
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
+    metadata: Metadata = Metadata()
 
 
 def read_size(file: str | BinaryIO) -> tuple[int, int]:
-    """Return the height and width that `read_rgb` gives, from the header alone.
+    """Return the height and width that `read_picture` gives, from the header alone.
 
     Raises:
-        PictureError: the file has no header of a picture, or its picture more than `MAX_PIXELS`.
+        PictureError: the file has no header of an image, or its image more than `MAX_PIXELS`.
     """
-    with _opened(file) as image:
-        exif = Image.Image.getexif(image)  # that of PNG would decode the picture to look behind it
-        turned = _orientation(exif) in _TURNED and image.format != "TIFF"  # of which Pillow tells the size when turned
-        return image.size if turned else image.size[::-1]
+    with _opened(file) as (stream, is_tiff):
+        if is_tiff:
+            header = _tiff_header(stream)
+            size, orientation = header.size, header.orientation
+        else:
+            image = _identified(stream)
+            size, orientation = image.size[::-1], _orientation(Image.Image.getexif, image)
+        _check_pixels(*size)
+        return size[::-1] if orientation in _TURNED else size
 
 
 def read_rgb(file: str | BinaryIO) -> np.ndarray:
-    """Read a picture as 8-bit sRGB.
+    """Read an image as 8-bit sRGB, by `read_picture`.
 
-    Animations give their first frame. The picture is turned as EXIF says. Of 16 bits a channel, the upper 8 are taken.
-    What is transparent is laid over white. Colours of an embedded ICC profile become those of sRGB, with perceptual
-    rendering; a profile that is damaged or does not fit is ignored. CMYK without a profile is converted by Pillow.
+    Of 16 bits a channel, the upper 8 are taken. What is transparent is laid over white. Colours of an embedded ICC
+    profile become those of sRGB, with perceptual rendering; a profile that is damaged or does not fit is ignored.
 
     Args:
         file: a path, or a file open for reading bytes.
@@ -93,72 +86,162 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
         uint8 RGB [H, W, 3].
 
     Raises:
-        PictureError: the file cannot be read, is cut short, has more than `MAX_PIXELS`, or pixels of 32 bits.
+        PictureError: as for `read_picture`.
     """
-    with _opened(file) as image:
-        image.load()
-        rgb = _over_white(_in_srgb(_in_8_bits(image), image.info.get("icc_profile")))
-        return _upright(np.asarray(rgb), _orientation(image.getexif()))
+    picture = read_picture(file)
+    pixels, icc = _upper_bits(picture.pixels), picture.metadata.icc
+    if pixels.shape[-1] == 3 and not icc:
+        return pixels
+    return np.asarray(_over_white(_in_srgb(_as_image(pixels), icc)))
 
 
-def read_picture(path: str, limited: bool = True) -> Picture:
-    """Read a picture with all that it carries.
+def read_picture(file: str | BinaryIO, limited: bool = True) -> Picture:
+    """Read an image with all that it carries: the one reader of inference, records and evaluation.
 
-    Animations give their first frame. The picture is turned as EXIF says. Grey, transparency and 16 bits a channel
-    stay; palettes become RGB; CMYK and other colours become sRGB, as for `read_rgb`. Metadata that are damaged are left
-    out.
+    Animations and files of several pages give their first image. It is turned as EXIF says. Grey, transparency and 16
+    bits a channel stay; palettes become RGB; CMYK and other colours become sRGB, with the file's profile or else by
+    Pillow. A JPEG file that lacks only its end is read. Metadata that are damaged are left out.
 
     Args:
-        path: of the file.
+        file: a path, or a file open for reading bytes.
         limited: whether more than `MAX_PIXELS` are refused.
 
     Raises:
-        PictureError: as for `read_rgb`.
+        PictureError: the file cannot be read, is cut short, is of a kind that is not read, has more than `MAX_PIXELS`,
+            or pixels of 32 bits.
     """
-    with _opened(path, limited) as image:
-        deep = image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(image)
-        orientation = _orientation(image.getexif())
-        # Before loading, which closes a TIFF file, or turns it unless the orientation has gone.
-        described = _descriptive(image.getexif())
-        image.load()
-        form, profile, xmp = image.format, image.info.get("icc_profile"), image.info.get("xmp")
-        if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
-            image, profile = _in_srgb(_in_8_bits(image), profile), None
-        pixels = _upright(_read_deep(path, form) if deep else _channels(image), orientation)
-        return Picture(np.ascontiguousarray(pixels), profile, described, xmp and _without_orientation(xmp))
+    with _opened(file) as (stream, is_tiff):
+        picture, orientation = (_read_tiff if is_tiff else _read_other)(stream, limited)
+    pixels = np.ascontiguousarray(_upright(picture.pixels, orientation))
+    icc = metadata.fitting_profile(picture.metadata.icc, pixels.shape[-1])
+    return Picture(pixels, dataclasses.replace(picture.metadata, icc=icc))
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    if image.format == "TIFF":
-        return 16 in image.tag_v2.get(_BITS_TAG, ())
-    return any(";16" in str(tile[3]) for tile in image.tile)
+def _read_tiff(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
+    """Return an image as stored, and EXIF's orientation."""
+    header = _tiff_header(stream)
+    if limited:
+        _check_pixels(*header.size)
+    try:
+        pixels, is_cmyk = tiffs.read_pixels(stream, header)
+    except tiffs.TiffError as error:
+        raise PictureError(str(error)) from error
+    carried = header.metadata
+    if is_cmyk:
+        rgb = _in_srgb(Image.frombytes("CMYK", pixels.shape[1::-1], _upper_bits(pixels).tobytes()), carried.icc)
+        pixels, carried = np.asarray(rgb), dataclasses.replace(carried, icc=None)
+    return Picture(pixels, carried), header.orientation
+
+
+def _tiff_header(stream: BinaryIO) -> tiffs.Header:
+    try:
+        return tiffs.read_header(stream)
+    except tiffs.TiffError as error:
+        raise PictureError(str(error)) from error
+
+
+def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
+    """Return an image that is not in a TIFF file as stored, and EXIF's orientation."""
+    image = _identified(stream)
+    if limited:
+        _check_pixels(*image.size[::-1])
+    deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
+    image = _loaded(image, stream)
+    carried, orientation = metadata.of_image(image, stream), _orientation(type(image).getexif, image)
+    if deep:
+        return Picture(_read_deep_png(stream), carried), orientation
+    if image.format == "PPM" and image.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 16
+        return Picture(np.asarray(image).astype(np.uint16)[..., None], carried), orientation
+    if image.mode in ("I", "F"):
+        raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel, unsigned")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
+        with _damage_named():
+            image = _in_srgb(image, carried.icc)
+        carried = dataclasses.replace(carried, icc=None)
+    return Picture(_channels(image), carried), orientation
 
 
 def _channels(image: Image.Image) -> np.ndarray:
-    """Return the pixels [H, W, C] of a picture that is grey, of RGB or of a palette."""
+    """Return the pixels [H, W, C] of an image that is grey, of RGB or of a palette."""
     transparent = image.has_transparency_data
-    if image.mode in ("P", "PA", "RGB", "RGBA"):
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif not image.mode.startswith("I;16"):
-        image = image.convert("LA" if transparent else "L")
-    elif image.mode != "I;16":
-        return np.asarray(image).astype(np.uint16)[..., None]  # of another byte order
+    mode = "RGB" if image.mode in ("P", "PA", "RGB", "RGBA") else "L"
+    mode += "A" * transparent
+    if image.mode != mode and not image.mode.startswith("I;16"):
+        image = image.convert(mode)
     pixels = np.asarray(image)
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels.astype(np.uint16)  # from either byte order
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _read_deep(path: str, form: str) -> np.ndarray:
-    """Return the pixels, as they are stored, of a picture with 16 bits in each of several channels: Pillow reads 8."""
-    if form == "TIFF":
-        return tifffile.imread(path, key=0)
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise PictureError("damaged, or not a picture")
-    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
+def _read_deep_png(stream: BinaryIO) -> np.ndarray:
+    """Return the pixels of a PNG file with 16 bits a channel, uint16 [H, W, C], of which Pillow reads 8."""
+    stream.seek(0)
+    try:
+        image = pyvips.Image.pngload_buffer(stream.read(), fail_on="error")
+        data = image.write_to_memory()
+    except pyvips.Error as error:
+        raise PictureError("damaged, or not a picture") from error
+    return np.frombuffer(data, np.uint16).reshape(image.height, image.width, image.bands)
 
 
-def _orientation(exif: Image.Exif) -> int:
-    return exif.get(ExifTags.Base.Orientation, 1)
+def _identified(stream: BinaryIO) -> Image.Image:
+    stream.seek(0)
+    with _damage_named():
+        return Image.open(stream)
+
+
+def _loaded(image: Image.Image, stream: BinaryIO) -> Image.Image:
+    """Return an image with its pixels, completing a JPEG file that lacks only its end."""
+    try:
+        with _damage_named():
+            image.load()
+            return image
+    except PictureError:
+        stream.seek(0)
+        data = stream.read() + _END_OF_JPEG
+        if image.format not in ("JPEG", "MPO") or not _is_whole_jpeg(data):
+            raise
+        image = _identified(io.BytesIO(data))
+        with _damage_named():
+            image.load()
+        return image
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG file has all of its pixels: libjpeg, which invents those that lack, has no complaint."""
+    try:
+        pyvips.Image.jpegload_buffer(data, fail_on="warning").write_to_memory()
+    except pyvips.Error:
+        return False
+    return _has_all_scans(data)
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Return whether all coefficients are there to their last bit, of which a progressive file tells some each scan."""
+    progressive = data.rfind(_START_OF_PROGRESSIVE)  # after it, thumbnails no longer come
+    if progressive < 0:
+        return True
+    told, components = set(), set()
+    for scan in data[progressive:].split(_START_OF_SCAN)[1:]:
+        count = scan[2]
+        first, last, bits = scan[3 + 2 * count : 6 + 2 * count]
+        names = set(scan[3 : 3 + 2 * count : 2])
+        part = set(itertools.product(names, range(first, last + 1)))
+        components |= names
+        told = told - part if bits & 15 else told | part
+    return told == set(itertools.product(components, range(64)))
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise PictureError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are read")
+
+
+def _orientation(read_exif: Callable[[Image.Image], Image.Exif], image: Image.Image) -> int:
+    with contextlib.suppress(*DAMAGE):
+        return read_exif(image).get(ExifTags.Base.Orientation, 1)
+    return 1
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -169,49 +252,35 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1]
 
 
-def _descriptive(exif: Image.Exif) -> bytes | None:
-    """Remove from metadata what is of the file, and return the rest."""
-    for tag in set(exif) - _DESCRIPTIVE:
-        del exif[tag]
-    if not len(exif):
-        return None
-    with contextlib.suppress(*_DAMAGE):
-        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
-            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
-        return exif.tobytes()
-    return None
-
-
-def _without_orientation(xmp: bytes) -> bytes:
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
-
-
 def write_picture(path: str, picture: Picture, form: str) -> None:
-    """Write a picture with all that it carries.
+    """Write an image with all that it carries and the format has a place for.
 
-    JPEG and WebP have 8 bits a channel, and in JPEG what is transparent is laid over white, and metadata of more than
-    65,000 bytes are left out. TIFF with 16 bits in several channels has the colour profile, but no other metadata.
+    JPEG and WebP have 8 bits a channel; in JPEG what is transparent is laid over white, and metadata of more than
+    65,000 bytes are left out. TIFF has no grey of 16 bits with transparency, which becomes RGB.
 
     Args:
         path: where to.
-        picture: the picture.
+        picture: the image.
         form: one of `FORMATS`.
 
     Raises:
         PictureError: it is too large for that format.
         OSError: it cannot be written.
     """
-    check_size(picture.pixels.shape[:2], form)
-    pixels = picture.pixels
-    if pixels.dtype == np.uint16 and form in ("png", "tiff") and pixels.shape[-1] > 1:
-        _write_deep(path, picture, form)
-        return
-    if pixels.dtype == np.uint16 and form in ("jpeg", "webp"):
-        pixels = (pixels >> 8).astype(np.uint8)
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    if form == "jpeg" and image.has_transparency_data:
-        image = _over_white(image.convert("RGBA"))
-    image.save(path, form, **_carried(picture, form), **({"quality": 95} if form in ("jpeg", "webp") else {}))
+    pixels, carried = picture.pixels, picture.metadata
+    check_size(pixels.shape[:2], form)
+    carried = dataclasses.replace(carried, icc=metadata.fitting_profile(carried.icc, pixels.shape[-1]))
+    deep = pixels.dtype == np.uint16
+    if form == "tiff":
+        tiffs.write(path, pixels[..., [0, 0, 0, 1]] if deep and pixels.shape[-1] == 2 else pixels, carried)
+    elif form == "png" and deep:
+        _write_deep_png(path, pixels, carried)
+    else:
+        image = _as_image(_upper_bits(pixels))
+        if form == "jpeg" and image.has_transparency_data:
+            image = _over_white(image.convert("RGBA")).convert("L" if image.mode == "LA" else "RGB")
+        quality = {"quality": 95} if form in ("jpeg", "webp") else {}
+        image.save(path, form, **metadata.save_options(carried, form), **quality)
 
 
 def check_size(size: tuple[int, int], form: str) -> None:
@@ -220,69 +289,68 @@ def check_size(size: tuple[int, int], form: str) -> None:
         raise PictureError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; give another --format")
 
 
-def _carried(picture: Picture, form: str) -> dict[str, Any]:
-    if form == "jpeg":
-        small = {name: data for name in ("exif", "xmp") if len(data := getattr(picture, name) or b"") < _JPEG_METADATA}
-        picture = Picture(picture.pixels, picture.icc, small.get("exif"), small.get("xmp"))
-    carried = {"icc_profile": picture.icc, "exif": picture.exif}
-    if picture.xmp and form in ("jpeg", "webp"):
-        carried["xmp"] = picture.xmp
-    elif picture.xmp and form == "png":
-        carried["pnginfo"] = PngImagePlugin.PngInfo()
-        carried["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode(errors="replace"))
-    elif picture.xmp:
-        exif = Image.Exif()
-        exif.load(picture.exif)
-        exif[_XMP_TAG] = picture.xmp
-        carried["exif"] = exif.tobytes()
-    return {name: value for name, value in carried.items() if value}
+def _write_deep_png(path: str, pixels: np.ndarray, carried: Metadata) -> None:
+    """Write pixels, uint16 [H, W, C]: those by libvips, what they carry, before them, by Pillow, which has 8 bits."""
+    kind = "grey16" if pixels.shape[-1] < 3 else "rgb16"
+    encoded = pyvips.Image.new_from_array(pixels, interpretation=kind).pngsave_buffer(
+        keep="none", compression=3, filter="sub"
+    )
+    ending = encoded.index(b"IDAT") - 4
+    with open(path, "wb") as file:
+        file.write(encoded[:_PNG_HEADER])
+        for name, data in _png_chunks(carried):
+            PngImagePlugin.putchunk(file, name, data)
+        file.write(encoded[ending:])
 
 
-def _write_deep(path: str, picture: Picture, form: str) -> None:
-    pixels = picture.pixels
-    if pixels.shape[-1] == 2:
-        pixels = pixels[..., [0, 0, 0, 1]]
-    if form == "tiff":
-        extra = {"extrasamples": ["unassalpha"]} if pixels.shape[-1] == 4 else {}
-        tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=picture.icc, metadata=None, **extra)
-        return
-    carried = {
-        cv2.IMAGE_METADATA_EXIF: picture.exif and picture.exif.removeprefix(b"Exif\0\0"),
-        cv2.IMAGE_METADATA_XMP: picture.xmp,
-        cv2.IMAGE_METADATA_ICCP: picture.icc,
-    }
-    carried = {kind: np.frombuffer(data, np.uint8) for kind, data in carried.items() if data}
-    bgr = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]])
-    done, encoded = cv2.imencodeWithMetadata(".png", bgr, list(carried), list(carried.values()))
-    if not done:
-        raise OSError("OpenCV cannot encode it")
-    encoded.tofile(path)
+def _png_chunks(carried: Metadata) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the chunks that Pillow writes before the pixels of an image that carries the same."""
+    small = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(small, "png", **metadata.save_options(carried, "png"))
+    data, place = small.getvalue(), _PNG_HEADER
+    while (name := data[place + 4 : place + 8]) != b"IDAT":
+        length = int.from_bytes(data[place : place + 4], "big")
+        yield name, data[place + 8 : place + 8 + length]
+        place += 12 + length
 
 
 @contextlib.contextmanager
-def _opened(file: str | BinaryIO, limited: bool = True) -> Iterator[Image.Image]:
+def _opened(file: str | BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
+    """Yield a file at its beginning, and whether it is a TIFF file."""
+    if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
+        raise PictureError("not a file")  # but perhaps a pipe, which to open would wait forever
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
+            stream.seek(0)
+            head = stream.read(4)
+            stream.seek(0)
+        except PermissionError as error:
+            raise PictureError("may not be read") from error
+        except OSError as error:
+            raise PictureError(error.strerror or "cannot be read") from error
+        if not head:
+            raise PictureError("an empty file")
+        yield stream, tiffs.is_tiff(head)
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn what Pillow raises into a PictureError; nothing but calls of Pillow is to stand within."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
-            if limited and image.width * image.height > MAX_PIXELS:
-                raise PictureError(
-                    f"{image.width}x{image.height} pixels are more than the {MAX_PIXELS:,} that are read"
-                )
-            if image.format == "TIFF" and image.tag_v2.get(_PLANES_TAG) == 2 and _has_16_bits(image):
-                raise PictureError("16 bits in separate planes; save it with interleaved channels")
-            yield image
-    except PermissionError as error:
-        raise PictureError("may not be read") from error
-    except _DAMAGE as error:
-        empty = isinstance(file, str) and os.path.isfile(file) and not os.path.getsize(file)
-        raise PictureError("an empty file" if empty else "damaged, or not a picture") from error
+        yield
+    except DAMAGE as error:
+        raise PictureError("damaged, or not a picture") from error
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel")
-    return image.convert("L") if image.mode == "1" else image
+def _upper_bits(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels as uint8, of 16 bits the upper 8."""
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+
+
+def _as_image(pixels: np.ndarray) -> Image.Image:
+    """Return pixels, uint8 [H, W, C], as an image of mode L, LA, RGB or RGBA."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels))
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

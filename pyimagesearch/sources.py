@@ -48,11 +48,15 @@ class Pictures(Protocol):
 
 
 class Source(NamedTuple):
-    """The pictures to train on, those held out, and those of which it is known already that they are left out."""
+    """The pictures to train on, those held out, and those of which it is known already that they are left out.
+
+    `unread` are files that do not claim to be pictures.
+    """
 
     train: Pictures
     test: Pictures
     skipped: Sequence[Skipped] = ()
+    unread: Sequence[Skipped] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,9 @@ TILE = 1024
 HEAD_TILE = 128
 """The side of the largest window, in LR pixels, that goes through its head at once."""
 
+VISIBLE = 1 / 32
+"""The least opacity of pixels whose colours count; below, there is little left of them in 8 bits."""
+
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
 """What is raised where a picture needs more memory than there is."""
 
@@ -160,6 +163,8 @@ def upscale_picture(
     """
     channels = picture.pixels.shape[-1]
     colours = picture.pixels[..., : 3 if channels > 2 else 1]
+    if channels in (2, 4):
+        colours = filled(colours, picture.pixels[..., -1])
     sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)
     if channels < 3:
         sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)[..., None]
@@ -171,6 +176,27 @@ def upscale_picture(
         height, width = (max(1, round(outscale * length)) for length in picture.pixels.shape[:2])
         sr = resample(sr, height, width)
     return dataclasses.replace(picture, pixels=sr)
+
+
+def filled(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Give each pixel that cannot be seen the colour of the nearest that can, so that no other colour gets to its edge.
+
+    Args:
+        colours: uint8 or uint16 [H, W, C].
+        alpha: how opaque they are, [H, W] of the same dtype.
+
+    Returns:
+        As `colours`, which it is if all pixels can be seen or none.
+    """
+    hidden = alpha < np.iinfo(alpha.dtype).max * VISIBLE
+    if not hidden.any() or hidden.all():
+        return colours
+    _, nearest = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )  # a number for each visible pixel, at its own place and at those that it is nearest to
+    places = np.zeros(nearest.max() + 1, np.intp)
+    places[nearest[~hidden]] = np.flatnonzero(~hidden)
+    return colours.reshape(-1, colours.shape[-1])[places[nearest]]
 
 
 def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset, zoomed_inset_axes
 
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import opened_for_writing, written_whole
 
 CELL_INCHES = 2.6
 DPI = 120
@@ -104,5 +103,5 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def save_figure(figure: Figure, path: str) -> None:
     """Save a figure as PNG, here or at a `gs://` address."""
-    with written_whole(path) as aside, tf.io.gfile.GFile(aside, "wb") as file:
+    with written_whole(path) as aside, opened_for_writing(aside) as file:
         figure.savefig(file, dpi=DPI, format="png")

@@ -1,10 +1,20 @@
 import argparse
+import io
 import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import picture, save
 
 from pyimagesearch import cli
 from pyimagesearch.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def shared_flags(*argv):
@@ -92,3 +102,87 @@ def test_overrides_that_were_not_given_leave_the_preset_alone():
 def test_numbers_out_of_range_are_refused(read, text):
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         read(text)
+
+
+def test_names_that_are_no_text_can_be_told(monkeypatch, capfd):
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+
+    @cli.command
+    def main(argv=None):
+        logging.info("written: %s", os.fsdecode(b"caf\xe9"))
+        return 0
+
+    assert main() == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"[INFO] written: caf\\udce9\n" and capfd.readouterr().err == ""
+
+
+STUCK = """
+import hashlib, os, sys
+sys.path.insert(0, {root!r})
+from pyimagesearch import cli
+from pyimagesearch.files import written_whole
+
+@cli.command
+@cli.stops_at_once
+def main(argv=None):
+    with written_whole("result.txt") as aside, open(aside, "w") as file:
+        file.write("half of")
+        file.flush()
+        print("begun", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # which Python cannot interrupt, for minutes
+
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_ends_a_command_at_once_and_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", STUCK.format(root=str(ROOT))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout.readline() == "begun\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130 and said == "-c: stopping; what is complete stays\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
+    for seed in range(12):
+        save(tmp_path / "photos" / f"{seed}.png", picture(1500, 1200, seed))
+    flags = ["--images", "photos", "--records", "records", "--preset", "demo", "--processes", "2"]
+    command = [sys.executable, ROOT / "create_tfrecords.py", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while process.poll() is None and not list((tmp_path / "records").rglob("*.tfrec")):
+        time.sleep(0.01)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()  # which waits for all that write there
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; what is complete stays\n"
+    assert not list((tmp_path / "records").glob("manifest.json"))
+
+
+def test_ctrl_c_while_a_command_starts_leaves_no_traceback():
+    command = [sys.executable, ROOT / "export.py", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and "tensorflow" not in pathlib.Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (b"", b"") and process.returncode == -signal.SIGINT
+
+
+def test_what_a_command_raises_or_returns_is_the_same_in_a_thread_of_its_own(capsys):
+    @cli.command
+    @cli.stops_at_once
+    def main(argv=None):
+        return {"return": lambda: 7, "raise": lambda: raise_error(UserError("no")), "exit": lambda: sys.exit(3)}[argv]()
+
+    def raise_error(error):
+        raise error
+
+    assert main("return") == 7 and main("raise") == 2 and capsys.readouterr().err.endswith(": no\n")
+    with pytest.raises(SystemExit, match="3"):
+        main("exit")

@@ -24,6 +24,8 @@ def test_a_view_shows_the_same_middle_of_both(monkeypatch, channels, dtype):
     monkeypatch.setattr(comparison, "VIEW_SIZE", 40)
     small = np.zeros((15, 20, channels), dtype)
     small[5:10, 8:12] = np.iinfo(dtype).max // 2
+    if channels in (2, 4):
+        small[..., -1] = np.iinfo(dtype).max
     large = small.repeat(4, axis=0).repeat(4, axis=1)
     _, before, after = view("name", Picture(small), Picture(large))
     assert decoded(before).shape == decoded(after).shape == (40, 40, 3)
@@ -102,3 +104,13 @@ def test_the_line_on_the_page_can_be_moved(tmp_path):
     moved.write_text(text.replace("</html>", MOVE + "</html>"), encoding="utf-8")
     title = re.search("<title>(.*?)</title>", run_chromium(moved, tmp_path, "--dump-dom"))[1]
     assert title == "inset(0px 0px 0px 25%); 25; 4; true"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_transparent_is_white_before_and_after(dtype):
+    full = np.iinfo(dtype).max
+    for colours in (1, 3):
+        pixels = np.zeros((20, 30, colours + 1), dtype)
+        pixels[:, 15:, -1] = full
+        shown = comparison._rgb(pixels)
+        assert (shown[:, :15] == 255).all() and (shown[:, 15:] == 0).all() and shown.shape == (20, 30, 3)

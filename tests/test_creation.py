@@ -107,6 +107,13 @@ def test_pictures_that_cannot_be_used_are_listed_and_the_rest_goes_on(root, proc
     ]
 
 
+def test_files_that_are_no_photographs_are_listed_but_do_not_count(root):
+    (root / "pictures" / "film.mpg").write_text("a film")
+    assert create(root, strict=True)["skipped"] == 0
+    rows = list(csv.reader((root / "records" / "skipped.csv").open()))
+    assert rows[1:] == [["film.mpg", "the name does not end as that of a photograph"]]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_strictly_the_first_picture_that_cannot_be_used_stops_it(root, processes):
     truncate(root / "pictures" / "03.png")
@@ -165,6 +172,15 @@ def test_complete_shards_are_not_made_again(root):
     times = {path: path.stat().st_mtime_ns for path in made}
     create(root)
     assert times == {path: path.stat().st_mtime_ns for path in made}
+    assert contents(root / "records") == contents(root / "undisturbed")
+
+
+def test_an_unfinished_creation_goes_on_however_the_folder_is_written(root, monkeypatch):
+    create(root, "undisturbed")
+    interrupt(root)
+    monkeypatch.chdir(root / "pictures")
+    (root / "link").symlink_to("pictures")
+    creation.create("../records", folder("../link", 0.2, 4, 32, seed=1), CONFIG, 1)
     assert contents(root / "records") == contents(root / "undisturbed")
 
 

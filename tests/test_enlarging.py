@@ -43,8 +43,35 @@ def test_folders_are_mirrored_with_other_endings(place):
 
 def test_files_and_patterns_go_side_by_side(place):
     jobs = plan(["photos/a.png", "photos/**/*.jpg", "photos/*.[pt]*"], "out", "webp")
-    assert [job.target for job in jobs] == ["out/a.webp", "out/写真.webp", "out/b.webp"] or len(jobs) == 4
-    assert len({job.source for job in jobs}) == len(jobs)
+    assert [job.target for job in jobs] == ["out/a.webp", "out/写真.webp", "out/b.webp"]
+
+
+@pytest.mark.parametrize("again", ["./photos", "photos/../photos", "{}/photos", "photos/a.png", "photos/*.png", "link"])
+def test_a_file_that_is_given_twice_is_one_job(place, again):
+    (place / "link").symlink_to("photos")
+    assert plan(["photos", again.format(place)], "out", "png") == plan(["photos"], "out", "png")
+
+
+@pytest.mark.parametrize("path", ["photos", "photos/*"])
+def test_what_is_of_no_kind_read_is_told(place, path, caplog):
+    for name in ("b.mpg", "c.MPG", "d.jfif"):
+        (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
+    caplog.set_level("INFO")
+    jobs = plan([path], "out", "png")
+    assert f"--input {path}: left out what is of no kind read: 2 .mpg, 1 .txt" in caplog.messages
+    assert "out/d.png" in {job.target for job in jobs}
+
+
+def test_folders_that_are_links_are_mirrored(place):
+    (place / "all").mkdir()
+    (place / "all" / "link").symlink_to(place / "photos")
+    assert "out/link/sub folder/写真.png" in {job.target for job in plan(["all"], "out", "png")}
+
+
+@pytest.mark.parametrize("path", ["my [2020] photos/*.png", "{}/my [2020] photos/**/*.png"])
+def test_a_folder_whose_name_is_like_a_pattern_is_that_folder(place, path):
+    save(place / "my [2020] photos" / "a.png", picture(5, 5))
+    assert [job.target for job in plan([path.format(place)], "out", "png")] == ["out/a.png"]
 
 
 def test_a_file_whose_name_is_like_a_pattern_is_that_file(place):
@@ -59,6 +86,50 @@ def test_names_that_differ_in_their_ending_stay_apart(place):
         "photos/a.png": "out/a.png.png",
         "photos/a.jpg": "out/a.jpg.png",
     }
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
+def test_names_of_any_length_get_results(place, upscale, name):
+    save(place / "long" / "x.png", picture(5, 5))
+    for other in (name, name[:-4] + ".bmp"):  # names that come to be the same are told apart by more
+        try:
+            os.rename(save(place / "long" / "x.png", picture(5, 5)), place / "long" / other)
+        except (OSError, UnicodeError):
+            pytest.skip("this file system takes text only")
+    jobs = plan(["long"], "out", "png", compare=True)
+    assert list(run(jobs, upscale, "png", compare=True)) == []
+    assert len({job.target for job in jobs}) == 2 and all(os.path.isfile(job.target) for job in jobs)
+    assert all(os.path.isfile(job.comparison) for job in jobs) and len(os.listdir("out")) == 4
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("new/large.png", "png"),
+        ("large.JPEG", "jpeg"),
+        ("large.tif", "tiff"),
+        ("large.tiff", "tiff"),
+        ("a.webp", "webp"),
+    ],
+)
+def test_a_single_input_can_have_a_result_of_any_name(place, upscale, output, form):
+    assert enlarging.choose_format(output, None) == enlarging.choose_format(output, form) == form
+    jobs = plan(["photos/a.png"], output, form)
+    assert jobs == [Job("photos/a.png", output)]
+    assert list(run(jobs, upscale, form)) == []
+    assert Image.open(output).format == form.upper()
+
+
+def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
+    (place / "out.png").mkdir()
+    assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
+    assert enlarging.choose_format("out.png", "jpeg") == "jpeg"
+
+
+@pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
+def test_an_output_that_contradicts_the_format_is_refused(output):
+    with pytest.raises(UserError, match=f"--output {output}: its name is one of .*, not of --format png"):
+        enlarging.choose_format(output, "png")
 
 
 def test_films_become_mp4():
@@ -93,15 +164,21 @@ def test_names_that_are_no_text_become_text(place):
     [
         (["nowhere"], "out", "--input nowhere: no such file or folder"),
         (["photos/*.gif"], "out", r"--input photos/\*.gif: no such file"),
+        (["photos/*.txt"], "out", r"--input photos/\*.txt: nothing of it ends with"),
         (["empty"], "out", "--input empty: nothing in it ends with"),
         (["photos"], "photos", "--output photos: an input and the results at once"),
         (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
         (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
+        (["photos"], "large.png", "--output large.png: names one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "--output large.png: names one file"),
+        (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
+        (["film.mkv"], "large.png", "large.png: the result of film.mkv cannot have that name; end it with .mp4"),
     ],
 )
 def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
     (place / "empty").mkdir()
+    (place / "film.mkv").touch()
     save(place / "other" / "a.png", picture(5, 5))
     with pytest.raises(UserError, match=said):
         plan(inputs, output, "png")
@@ -143,6 +220,43 @@ def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
     monkeypatch.setattr(enlarging, "upscale_picture", no_memory)
     failures = list(run(plan(["photos/a.png"], "out", "png"), upscale, "png"))
     assert failures == [Failure("photos/a.png", "too large for the memory of this machine")]
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no such thing"), cv2.error("odd"), KeyError(7), RuntimeError(), StopIteration()]
+)
+@pytest.mark.parametrize("step", ["read_picture", "read_size", "upscale_picture", "write_picture", "check_size"])
+def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypatch, step, error):
+    right, calls = getattr(enlarging, step), []
+
+    def wrong_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return right(*args)
+
+    monkeypatch.setattr(enlarging, step, wrong_once)
+    jobs = plan(["photos"], "out", "png")
+    failures = list(run(jobs, upscale, "png"))
+    if step == "read_size":  # only the progress bar needs it
+        assert failures == []
+    else:
+        assert [failure.source for failure in failures] == [jobs[1].source]
+        assert f"a fault of this program ({type(error).__name__}: " in failures[0].reason
+        assert "damaged" not in failures[0].reason and "\n" not in failures[0].reason
+    made = [os.path.isfile(job.target) for job in jobs]
+    assert made == [True, step == "read_size", True]
+
+
+def test_a_film_that_fails_in_any_way_is_told(place, upscale, monkeypatch):
+    (place / "film.avi").write_bytes(b"film")
+
+    def wrong(*args):
+        raise TypeError("odd")
+
+    monkeypatch.setattr(enlarging, "count_frames", wrong)
+    (failure,) = run(plan(["film.avi"], "out", "png"), upscale, "png")
+    assert failure.source == "film.avi" and "a fault of this program (TypeError: odd)" in failure.reason
 
 
 def test_a_result_appears_only_when_complete(place, upscale, monkeypatch):

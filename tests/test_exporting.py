@@ -233,3 +233,19 @@ def test_one_generator_is_exported_or_two_are_mixed(refused):
     for flags in (["one.keras", "two.keras"], ["one.keras", "--blend", "0.5"]):
         with pytest.raises(SystemExit, match="2"):
             refused("--format", "keras", "--model", *flags)
+
+
+def test_without_a_model_the_generator_of_the_project_is_exported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert export.main(["--format", "keras"]) == 0
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.keras")] == ["outputs/models/srgan.keras"]
+    assert not list((ROOT / "weights").glob(".unfinished*"))
+
+
+def test_without_a_model_the_trained_generator_comes_first(generator, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "models").mkdir(parents=True)
+    generator.save(tmp_path / "outputs" / "models" / "generator.keras")
+    assert export.main(["--format", "keras", "--output", "small.keras"]) == 0
+    small = keras.models.load_model("small.keras")
+    assert [weight.shape for weight in small.weights] == [weight.shape for weight in generator.weights]

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, printable, short_names, written_whole
+from pyimagesearch.files import find_files, fitting_name, kinds, printable, short_names, written_whole
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -35,8 +35,33 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
         find_files(str(tmp_path), (".png",))
 
 
+def test_folders_that_are_links_are_gone_into_once(tmp_path):
+    for name in ("photos/a.png", "elsewhere/b.PNG", "photos/notes.txt", "photos/.hidden", "photos/.unfinished-a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "other link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "photos")
+    found = find_files(str(tmp_path / "photos"), (".png",))
+    assert found.files == [str(tmp_path / "photos" / name) for name in ("a.png", "link/b.PNG")]
+    assert found.others == [str(tmp_path / "photos" / "notes.txt")]
+
+
+def test_kinds_of_files_are_counted():
+    assert (
+        kinds(["a.TXT", "b/c.txt", "d.tar/README", os.fsdecode(b"e.\xe9")]) == "2 .txt, 1 without an ending, 1 .\\xe9"
+    )
+
+
 def test_bytes_that_are_no_text_are_made_visible():
     assert printable(os.fsdecode(b"caf\xe9 \xe5\x86\x99.png")) == r"caf\xe9 写.png"
+
+
+def test_names_stay_in_one_line():
+    assert (
+        printable("a\nb\tc\u2028.png") == r"a\nb\tc\u2028.png"
+        and printable("ein Bild　写真.png") == "ein Bild　写真.png"
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,3 +78,25 @@ def test_bytes_that_are_no_text_are_made_visible():
 )
 def test_names_are_as_short_as_they_can_be_told_apart(paths, names):
     assert list(short_names(paths)) == names
+
+
+def test_a_file_by_two_names_has_one_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.keras").write_text("")
+    (tmp_path / "best.keras").symlink_to("a.keras")
+    assert short_names(["best.keras", "a.keras", str(tmp_path / "a.keras")]) == {"best": "best.keras"}
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ß" * 125 + ".jpeg", "a." + "b" * 253, "a" * 255])
+def test_files_with_the_longest_names_are_written(tmp_path, name):
+    with written_whole(str(tmp_path / name)) as aside:
+        assert os.path.dirname(aside) == str(tmp_path)
+        with open(aside, "w") as file:
+            file.write("all of it")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_that_are_too_long_become_shorter_ones_of_their_own():
+    names = [fitting_name("ß" * 200 + f"{number}.png") for number in range(9)]
+    assert len(set(names)) == 9 and all(len(os.fsencode(name)) <= 255 and name.endswith(".png") for name in names)
+    assert fitting_name("short.png") == "short.png"

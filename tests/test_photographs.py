@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import picture, save
 
+from pyimagesearch import photographs
 from pyimagesearch.errors import UserError
 from pyimagesearch.photographs import find_pictures, folder, folders
 from pyimagesearch.sources import Skipped
@@ -35,7 +36,7 @@ def read(root, held_out, min_size=32):
 
 
 def test_photographs_are_found_in_subfolders(root):
-    assert find_pictures(str(root)) == ["Größe/b c.png", "a.png", "z.JPG"]
+    assert find_pictures(str(root)).names == ["Größe/b c.png", "a.png", "z.JPG"]
 
 
 def test_a_photograph_becomes_a_pair_trimmed_to_the_scale(root, held_out):
@@ -75,6 +76,52 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
         find_pictures(str(tmp_path))
     with pytest.raises(UserError, match="nowhere: no such folder"):
         find_pictures(str(tmp_path / "nowhere"))
+
+
+def test_what_is_of_no_kind_read_is_told_and_noted(root, held_out, caplog):
+    for name in ("film.mpg", "Größe/more.txt", "README"):
+        (root / name).write_text("no photograph")
+    caplog.set_level("INFO")
+    source = folders(str(root), str(held_out), 4, 32)
+    assert f"{root}: left out what is of no kind read: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
+    assert {name for name, _ in source.unread} == {"film.mpg", "Größe/more.txt", "README", "notes.txt"}
+    assert source.skipped == []
+    assert len(folder(str(root), 0.4, 4, 32, 1).unread) == 4
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".jp2", ".ppm", ".tga"])
+def test_rarer_endings_are_those_of_photographs_too(tmp_path, ending):
+    save(tmp_path / f"a{ending}", picture(40, 40))
+    save(tmp_path / "b.png", picture(40, 40, 1))
+    source = folder(str(tmp_path), 0.5, 4, 32, 42)
+    assert {pair.name for pair in [*source.train, *source.test]} == {f"a{ending}", "b.png"}
+
+
+@pytest.mark.parametrize("images", ["photos", "./photos", "{}/photos", "link"])
+@pytest.mark.parametrize("test_images", ["photos/test", "./photos/../photos/test", "{}/photos/test", "link/test"])
+def test_what_is_held_out_within_the_photographs_is_not_trained_on(tmp_path, monkeypatch, images, test_images):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "photos" / "a.png", picture(40, 40, 1))
+    save(tmp_path / "photos" / "test" / "b.png", picture(40, 40, 2))
+    (tmp_path / "link").symlink_to("photos")
+    source = folders(images.format(tmp_path), test_images.format(tmp_path), 4, 32)
+    assert [pair.name for pair in source.train] == ["a.png"] and [pair.name for pair in source.test] == ["b.png"]
+    assert source.skipped == []
+
+
+@pytest.mark.parametrize("test_images", [".", "{}", "more/.."])
+def test_photographs_that_are_all_held_out_are_refused(root, monkeypatch, test_images):
+    (root / "more").mkdir()
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match="all of its photographs are held out by --test-images"):
+        folders(str(root), test_images.format(root), 4, 32)
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_photograph_by_two_names_is_used_once(root, held_out, make):
+    make(root / "a.png", root / "b.png")
+    pairs, skipped = read(root, held_out)
+    assert "b.png" not in pairs and skipped == [Skipped("b.png", f"the same file as {root}/a.png")]
 
 
 def test_one_photograph_cannot_be_split(tmp_path):
@@ -117,6 +164,30 @@ def test_what_is_held_out_is_not_trained_on(root, held_out):
     pairs, skipped = read(root, held_out)
     assert "Größe/again.png" not in pairs
     assert skipped == [Skipped("Größe/again.png", f"the same file as {held_out}/test.png")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "too large for the memory of this machine"),
+        (tf.errors.ResourceExhaustedError(None, None, ""), "too large for the memory of this machine"),
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (KeyError(7), "a fault of this program (KeyError: 7); please report it, with the file"),
+    ],
+)
+@pytest.mark.parametrize("step", ["read_size", "read_rgb", "make_pair"])
+def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, monkeypatch, step, error, said):
+    right = getattr(photographs, step)
+
+    def wrong(name, *args):
+        if name.endswith("a.png"):
+            raise error
+        return right(name, *args)
+
+    monkeypatch.setattr(photographs, step, wrong)
+    source = folders(str(root), str(held_out), 4, 32)
+    found = [*source.train, *source.skipped]
+    assert Skipped("a.png", said) in found and len([pair for pair in found if not isinstance(pair, Skipped)]) == 2
 
 
 def test_if_nothing_can_be_used_an_example_tells_why(held_out, tmp_path):

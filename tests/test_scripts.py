@@ -20,6 +20,7 @@ import evaluate
 import inference
 import train_srgan
 from pyimagesearch import config, reports
+from pyimagesearch.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -183,7 +184,7 @@ def test_pictures_become_larger_and_bad_ones_are_told(enlarging, run_here):
     assert (status, err) == (1, said)
     assert f"[INFO] 2 results written: {place / 'out'}" in out
     results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
-    assert results == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
+    assert results - {RESULTS} == {"a.png", "a compared.png", "sub/b.png", "sub/b compared.png", "index.html"}
     assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
 
 
@@ -429,13 +430,15 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     ("flags", "said"),
     [
         (["--html"], "--html goes with --input"),
+        (["--format", "jpeg"], "--format goes with --input"),
         (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
         (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--blend", "0.5"], "--blend mixes two generators, --model names one"),
         (["--blend", "0"], "--blend goes with --input"),
         (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
-        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png"),
+        (["--input", "photos", "--output", "photos/a.png"], "--output photos/a.png: names one file"),
+        (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
     ],
 )

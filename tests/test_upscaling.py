@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +6,7 @@ from conftest import picture, randomize
 
 from pyimagesearch import upscaling
 from pyimagesearch.errors import UserError
+from pyimagesearch.metadata import Metadata
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.pictures import Picture
 from pyimagesearch.srgan import SRGAN
@@ -119,11 +121,12 @@ def test_a_strategy_computes_each_picture_once(two_replicas):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_grey_and_transparency_and_depth_stay(channels, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 9, channels), dtype)
-    before = Picture(pixels, icc=b"profile", exif=b"exif", xmp=b"xmp")
+    pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # nothing is hidden
+    before = Picture(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
     upscale = Upscaler(make_generator())
     after = upscale_picture(before, upscale)
     assert after.pixels.shape == (24, 36, channels) and after.pixels.dtype == dtype
-    assert (after.icc, after.exif, after.xmp) == (b"profile", b"exif", b"xmp")
+    assert after.metadata == before.metadata
     if channels > 2:
         np.testing.assert_array_equal(after.pixels[..., :3], upscale(pixels[..., :3]))
 
@@ -133,6 +136,44 @@ def test_what_is_opaque_stays_opaque():
     pixels[:, 5:, 3] = 0
     alpha = upscale_picture(Picture(pixels), Upscaler(make_generator())).pixels[..., 3]
     assert (alpha[:, :12] == 255).all() and (alpha[:, -8:] == 0).all()
+
+
+def disc(colour, hidden, dtype):
+    """An object of one colour with soft edges, on transparent ground of another, and how it is enlarged by mixing."""
+    rows, columns = np.mgrid[:40, :40]
+    opacity = np.clip(15 - np.hypot(rows - 20, columns - 20), 0, 1)
+    full = np.iinfo(dtype).max
+    alpha = np.round(opacity * full).astype(dtype)
+    pixels = np.where(alpha[..., None] > 0, np.array(colour), np.array(hidden)).astype(dtype) * (full // 255)
+    return np.dstack([pixels, alpha])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("colour", "hidden"),
+    [((255, 255, 255), (0, 0, 0)), ((0, 0, 0), (255, 255, 255)), ((200,), (0,)), ((9, 99, 199), (0, 255, 0))],
+)
+@pytest.mark.parametrize("outscale", [None, 2, 3])
+def test_an_object_has_its_own_colour_up_to_its_edge(monkeypatch, colour, hidden, dtype, outscale):
+    def mix(lr, progress=None):
+        return cv2.resize(lr, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+
+    pixels = disc(colour, hidden, dtype)
+    result = upscale_picture(Picture(pixels), mix, outscale).pixels
+    seen = result[..., -1] > 0
+    step = np.iinfo(dtype).max // 255
+    assert np.abs(result[seen][:, :-1] / step - colour).max() <= 1 and 0.2 < seen.mean() < 0.6
+
+
+def test_colours_of_what_can_be_seen_are_left_alone():
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 4), np.uint8)
+    colours, alpha = pixels[..., :3], pixels[..., 3]
+    alpha[:, 10:] = 0
+    filled = upscaling.filled(colours, alpha)
+    np.testing.assert_array_equal(filled[alpha > 8], colours[alpha > 8])
+    assert {tuple(pixel) for pixel in filled[:, 10:].reshape(-1, 3)} <= {tuple(pixel) for pixel in colours[alpha > 7]}
+    for same in (0, 255):
+        assert upscaling.filled(colours, np.full_like(alpha, same)) is colours
 
 
 @pytest.mark.parametrize(("outscale", "size"), [(2, (12, 18)), (1.5, (9, 14)), (6, (36, 54))])

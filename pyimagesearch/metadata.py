@@ -1,0 +1,273 @@
+"""What an image carries besides its pixels, and the part of it that each format has a place for."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, PngImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow finds odd in files is theirs, not ours
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # programs write workflows of megabytes into one text
+
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, AttributeError),
+    *(OverflowError, ZeroDivisionError, struct.error, zlib.error),
+)
+"""What Pillow raises for files that are not what they seem: only calls of Pillow are to be guarded by it."""
+
+IPTC_TAG, XMP_TAG = 33723, 700
+"""Tags of TIFF."""
+
+_INNER = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_TEXT_TAGS = {
+    "Title": ExifTags.Base.ImageDescription,
+    "Description": ExifTags.Base.ImageDescription,
+    "Author": ExifTags.Base.Artist,
+    "Copyright": ExifTags.Base.Copyright,
+    "Software": ExifTags.Base.Software,
+}
+# Tags that tell about the image, not about how it is stored.
+_DESCRIPTIVE = {
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software),
+    *(ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.Rating),
+    *(ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
+    *(ExifTags.Base.XPSubject,),
+}
+# Tags of the inner directories that no longer hold in a result, or point to places in the file they come from.
+_OF_THE_FILE = {
+    *(ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset),
+    *(ExifTags.Base.ComponentsConfiguration, ExifTags.Base.CompressedBitsPerPixel),
+}
+# Descriptions that programs write for themselves: shape, channels and axes of the file that they are in.
+_FOR_PROGRAMS = re.compile(r'\s*(ImageJ=|<\?xml[^>]*>\s*(<!--.*?-->\s*)*<OME|<OME|\{"shape":)', re.DOTALL)
+# Attributes and elements of XMP: the size, and the gain maps, films and further XMP that only the old file holds.
+_XMP_NAMES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|xmpNote:HasExtendedXMP|(?:hdrgm|GCamera):\w+)"
+_XMP_OF_THE_FILE = re.compile(rb"\s" + _XMP_NAMES + rb"=(?:\"[^\"]*\"|'[^']*')|<(" + _XMP_NAMES + rb")>[^<]*</\1>")
+_PNG_SIGNATURE = 8  # bytes
+_PNG_COLOUR = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
+_JPEG_MOST = 65_000  # bytes that JPEG has room for, of each kind
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What an image carries.
+
+    `icc` is the colour profile that its pixels are in, None for sRGB or unknown. `exif`, without an orientation,
+    begins with `Exif`; `xmp` is XML; `iptc` are records of IPTC-IIM. `text` are PNG's keys and texts, of which
+    `Comment` is that of JPEG and GIF, too. `dpi` is the resolution, across and down, in pixels an inch. `png_colour`
+    are PNG's chunks that say what its values mean, by their names.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    text: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dpi: tuple[float, float] | None = None
+    png_colour: Mapping[bytes, bytes] = dataclasses.field(default_factory=dict)
+
+
+def of_image(image: Image.Image, stream: BinaryIO) -> Metadata:
+    """Return what an image carries that Pillow has loaded from a file; what is damaged is left out."""
+    info, main, inner = image.info, {}, {}
+    with contextlib.suppress(*DAMAGE):
+        exif = image.getexif()
+        main = dict(exif)
+        inner = {ifd: exif.get_ifd(ifd) for ifd in _INNER}
+    xmp, photoshop = info.get("xmp"), info.get("photoshop")
+    return Metadata(
+        icc=info.get("icc_profile") or None,
+        exif=clean_exif(main, inner),
+        xmp=mended_xmp(xmp),
+        iptc=photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None,
+        text=_text(image),
+        dpi=_dpi(image) or dpi_of_tags(main),
+        png_colour=dict(_png_colour(stream)) if image.format == "PNG" else {},
+    )
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution that a file tells outside EXIF, of which Pillow takes one side, or 72, for JPEG."""
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        return None
+    return valid_dpi(image.info.get("dpi"))
+
+
+def _png_colour(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    stream.seek(_PNG_SIGNATURE)
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] in _PNG_COLOUR:
+            yield head[4:], stream.read(length)
+            length = 0
+        stream.seek(length + 4, os.SEEK_CUR)
+
+
+def _text(image: Image.Image) -> dict[str, str]:
+    text = getattr(image, "text", None) if image.format == "PNG" else None
+    text = {
+        key: str(value)
+        for key, value in (text or {}).items()
+        if not key.startswith(("XML:", "Raw profile type "))  # XMP, and EXIF and IPTC as ImageMagick hides them
+    }
+    comment = image.info.get("comment")
+    if comment and image.format in ("JPEG", "MPO", "GIF"):
+        text["Comment"] = decoded(comment) if isinstance(comment, bytes) else str(comment)
+    return text
+
+
+def decoded(text: bytes) -> str:
+    """Return text that is UTF-8 or else Latin-1, without zeros at its end."""
+    text = text.rstrip(b"\0")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def dpi_of_tags(tags: Mapping[int, Any]) -> tuple[float, float] | None:
+    """Return the resolution that EXIF's or TIFF's tags tell, in pixels an inch."""
+    sides = tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)
+    factor = {2: 1.0, 3: 2.54}.get(tags.get(ExifTags.Base.ResolutionUnit, 2))
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        return valid_dpi(tuple(float(side) * factor for side in sides))
+    return None
+
+
+def valid_dpi(dpi: Any) -> tuple[float, float] | None:
+    """Return a resolution if it can be one; 1 pixel an inch, which files have that know none, is none."""
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        across, down = map(float, dpi)
+        if all(math.isfinite(side) and 1 < side < 65_536 for side in (across, down)):
+            return across, down
+    return None
+
+
+def clean_exif(main: Mapping[int, Any], inner: Mapping[int, Mapping[int, Any]]) -> bytes | None:
+    """Make valid EXIF of the tags that describe an image, leaving out the others and what cannot be written.
+
+    Args:
+        main: values by tag.
+        inner: those of the directories of EXIF and of GPS, by the tag of the directory.
+
+    Returns:
+        None if nothing is left.
+    """
+    main = {tag: value for tag, value in main.items() if tag in _DESCRIPTIVE and not _is_for_programs(value)}
+    inner = {ifd: {tag: value for tag, value in inner[ifd].items() if tag not in _OF_THE_FILE} for ifd in inner}
+    with contextlib.suppress(*DAMAGE):
+        clean = _made_of(main, inner)
+        data = clean.tobytes()
+        Image.Exif().load(data)
+        return data if len(clean) or any(clean.get_ifd(ifd) for ifd in _INNER) else None
+    return None
+
+
+def _made_of(main: Mapping[int, Any], inner: Mapping[int, Mapping[int, Any]]) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(_writable(main, None))
+    for ifd, values in inner.items():
+        if values := _writable(values, ifd):
+            exif.get_ifd(ifd).update(values)
+    return exif
+
+
+def _is_for_programs(value: Any) -> bool:
+    return isinstance(value, str) and bool(_FOR_PROGRAMS.match(value))
+
+
+def _writable(values: Mapping[int, Any], group: int | None) -> dict[int, Any]:
+    """Return those values of a directory that can be written, their text as the bytes that it was read from."""
+    writable = {}
+    for tag, value in values.items():
+        if isinstance(value, str) and not value.isascii():  # Pillow reads Latin-1 and writes ASCII
+            value = value.encode("latin-1", "replace")
+        with contextlib.suppress(*DAMAGE):
+            directory = ImageFileDirectory_v2(group=group)
+            directory[tag] = value
+            directory.tobytes()
+            writable[tag] = value
+    return writable
+
+
+def mended_xmp(xmp: Any) -> bytes | None:
+    """Return XMP that says that the image is upright, and nothing of its size and of what else was in its file."""
+    if not isinstance(xmp, bytes):
+        return None
+    upright = re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
+    return _XMP_OF_THE_FILE.sub(b"", upright).rstrip(b"\0")
+
+
+def fitting_profile(icc: bytes | None, channels: int) -> bytes | None:
+    """Return a colour profile if it is whole and of the kind of pixels with that many channels, otherwise None."""
+    space = b"GRAY" if channels < 3 else b"RGB "
+    if not icc or len(icc) < 132 or icc[36:40] != b"acsp" or icc[16:20] != space:
+        return None
+    return icc if int.from_bytes(icc[:4], "big") <= len(icc) else None
+
+
+def exif_of(metadata: Metadata, text: bool = True) -> Image.Exif:
+    """Return the EXIF of a result, with the resolution and, if `text`, with what PNG's texts tell."""
+    exif = Image.Exif()
+    if metadata.exif:
+        exif.load(metadata.exif)
+    inner = {ifd: exif.get_ifd(ifd) for ifd in _INNER if ifd in exif}
+    main = {tag: exif[tag] for tag in exif if tag not in _INNER}
+    if text:
+        told = {tag: metadata.text[key].encode() for key, tag in _TEXT_TAGS.items() if key in metadata.text}
+        main = told | main
+    if metadata.dpi:
+        main[ExifTags.Base.XResolution], main[ExifTags.Base.YResolution] = metadata.dpi
+        main[ExifTags.Base.ResolutionUnit] = 2
+    return _made_of(main, inner)
+
+
+def save_options(metadata: Metadata, form: str) -> dict[str, Any]:
+    """Return what `Image.save` is to be given, so that a PNG, JPEG or WebP file carries all that it can.
+
+    In JPEG, what has more than 65,000 bytes is left out.
+    """
+    options = {"icc_profile": metadata.icc, "dpi": metadata.dpi}
+    if form == "png":
+        exif = metadata.exif and exif_of(metadata, text=False).tobytes()
+        options |= {"exif": exif, "pnginfo": png_chunks(metadata)}
+    else:
+        exif = exif_of(metadata)
+        options |= {"exif": exif.tobytes() if len(exif) or metadata.exif else None, "xmp": metadata.xmp}
+    if form == "jpeg":
+        comment = metadata.text.get("Comment", "").encode()
+        options |= {"extra": _photoshop(metadata.iptc), "comment": comment}
+        options |= {name: None for name in ("exif", "xmp", "comment") if len(options[name] or b"") > _JPEG_MOST}
+    return {name: value for name, value in options.items() if value}
+
+
+def png_chunks(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    """Return the chunks of PNG with the meaning of values, text and XMP."""
+    chunks = PngImagePlugin.PngInfo()
+    for name, data in metadata.png_colour.items():
+        chunks.add(name, data)
+    for key, value in metadata.text.items():
+        with contextlib.suppress(*DAMAGE):  # a key that PNG does not allow
+            chunks.add_text(key, value, zip=len(value) > 1000)
+    if metadata.xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
+    return chunks
+
+
+def _photoshop(iptc: bytes | None) -> bytes | None:
+    """Return the segment of JPEG that holds records of IPTC, None if there are none or too many."""
+    if not iptc or len(iptc) > _JPEG_MOST:
+        return None
+    resource = b"8BIM" + struct.pack(">H2sI", _IPTC_RESOURCE, b"\0\0", len(iptc)) + iptc + bytes(len(iptc) % 2)
+    return b"\xff\xed" + struct.pack(">H", 2 + len(_PHOTOSHOP) + len(resource)) + _PHOTOSHOP + resource
