@@ -87,6 +87,7 @@ def test_training_tells_what_it_does(workplace):
 @pytest.mark.parametrize(
     ("flags", "field", "value"),
     [
+        (["--degradation", "photo"], "degradation", "photo"),
         (["--pretrain-optimizer", "adam"], "pretrain_optimizer", "adam"),
         (["--pretrain-loss", "mse"], "pretrain_loss", "mse"),
         (["--pretrain-schedule", "constant"], "pretrain_schedule", "constant"),
@@ -395,6 +396,11 @@ def flags(workplace):
         (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),
+        (["--degradation", "heavy"], "--degradation"),
+        (
+            ["--degradation", "photo", "--device", "tpu", "--tpu", "mine", "--bucket", "gs://mine"],
+            "--degradation photo runs where the TPU is",
+        ),
         (["--init-generator", "any.keras", "--no-bn"], "--init-generator brings its own network"),
     ],
 )
