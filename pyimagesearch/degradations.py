@@ -55,8 +55,9 @@ PHOTO = Model()
 def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model = PHOTO) -> np.ndarray:
     """Reduce an image as a photograph is that has been taken, edited, stored and published.
 
-    It is blurred, then in one or two rounds reduced, sharpened, made noisy and stored as JPEG; each of these at random.
-    The same generator in the same state gives the same result.
+    First it is reduced by area to twice the result's size, which costs little and keeps all that the result can show.
+    There it is blurred, then in one or two rounds reduced, sharpened, made noisy and stored as JPEG; each of these at
+    random. The same generator in the same state gives the same result.
 
     Args:
         hr: uint8 RGB [scale * h, scale * w, 3].
@@ -68,9 +69,9 @@ def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model =
         uint8 RGB [h, w, 3].
     """
     height, width = (side // scale for side in hr.shape[:2])
-    image = _random_blur(hr, scale, rng, model)
+    image = _random_blur(reduce(hr, 2 * height, 2 * width, "area"), 2, rng, model)
     if rng.random() < model.twice:
-        larger = rng.uniform(1, image.shape[0] / height)
+        larger = rng.uniform(1, 2)
         image = _random_round(image, round(larger * height), round(larger * width), rng, model)
     return _random_round(image, height, width, rng, model)
 
@@ -80,16 +81,14 @@ def degrade_often(hr: np.ndarray, scale: int, count: int, *seed: int, model: Mod
     return np.stack([degrade(hr, scale, np.random.default_rng((*seed, number)), model) for number in range(count)])
 
 
-def _random_blur(image: np.ndarray, scale: int, rng: np.random.Generator, model: Model) -> np.ndarray:
-    """Blur an image [H, W, 3]; before an anisotropic blur, whose time grows with its area, reduce it to [2h, 2w, 3]."""
+def _random_blur(image: np.ndarray, unit: int, rng: np.random.Generator, model: Model) -> np.ndarray:
+    """Blur an image, uint8 [H, W, 3], of which `unit` pixels become one of the result."""
     if rng.random() >= model.blur:
         return image
-    sigma, other_sigma = rng.uniform(*model.blur_sigma, 2)
+    sigma, other_sigma = unit * rng.uniform(*model.blur_sigma, 2)
     if rng.random() >= model.anisotropic:
-        return blur(image, scale * sigma)
-    height, width = (side // scale * 2 for side in image.shape[:2])
-    image = reduce(image, height, width, "area")
-    return cv2.filter2D(image, -1, gaussian_kernel(2 * sigma, 2 * other_sigma, rng.uniform(0, np.pi)))
+        return blur(image, sigma)
+    return cv2.filter2D(image, -1, gaussian_kernel(sigma, other_sigma, rng.uniform(0, np.pi)))
 
 
 def _random_round(image: np.ndarray, height: int, width: int, rng: np.random.Generator, model: Model) -> np.ndarray:
@@ -132,6 +131,8 @@ def gaussian_kernel(sigma: float, other_sigma: float, angle: float) -> np.ndarra
 
 def reduce(image: np.ndarray, height: int, width: int, method: str) -> np.ndarray:
     """Reduce an image, uint8 [H, W, 3], to [height, width, 3] by one of `REDUCTIONS`."""
+    if (height, width) == image.shape[:2]:
+        return image
     if method == "area":
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling[method.upper()]))
@@ -160,11 +161,10 @@ def add_noise(
     Returns:
         uint8 [H, W, 3].
     """
-    levels = image.astype(np.float32)
-    if grey:
-        levels = levels.mean(axis=-1, keepdims=True)  # [H, W, 1]
-    deviation = np.sqrt(np.float32(sigma**2) + np.float32(gain) * levels)
-    return to_uint8(image + deviation * rng.standard_normal(levels.shape, np.float32))
+    levels = image.mean(axis=-1, keepdims=True, dtype=np.float32) if grey else image  # [H, W, 1] or [H, W, 3]
+    noise = rng.standard_normal(levels.shape, np.float32)
+    noise *= np.sqrt(np.float32(sigma**2) + np.float32(gain) * levels) if gain else np.float32(sigma)
+    return to_uint8(image + noise)
 
 
 def jpeg(image: np.ndarray, quality: int, subsampled: bool = True, offset: tuple[int, int] = (0, 0)) -> np.ndarray:

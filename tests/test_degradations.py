@@ -65,8 +65,8 @@ def test_degraded_photographs_are_not_ruined(photograph):
 
 
 def test_without_degradations_an_image_is_reduced_by_different_filters(photograph):
-    clean = sources.shrink(photograph, 4)
-    images = degradations.degrade_often(photograph, 4, 12, 4, model=NOTHING)
+    clean = sources.shrink(photograph, 2)
+    images = degradations.degrade_often(photograph, 2, 12, 4, model=NOTHING)
     assert len({image.tobytes() for image in images}) == 3
     errors = sorted({np.abs(image.astype(int) - clean).mean() for image in images})
     assert errors[0] < 0.2 < 0.5 < errors[1]  # one of them is the clean reduction
