@@ -4,6 +4,7 @@ The random model is that of Real-ESRGAN (Wang et al., arXiv 2107.10833), milder:
 write, not ruined thumbnails.
 """
 
+import contextlib
 import dataclasses
 
 import cv2
@@ -50,6 +51,60 @@ class Model:
 
 PHOTO = Model()
 """What `--degradation photo` draws from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """Degradations of a low-resolution image in the order in which they occur, each of a set strength; 0 is none.
+
+    `blur` is the standard deviation of a Gaussian in pixels, `noise` that of Gaussian noise in levels, `jpeg` a quality
+    from 1 to 100.
+    """
+
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 0
+
+    def __str__(self) -> str:
+        """Name what is done, such as "blur 1, JPEG 75"."""
+        named = {"blur": self.blur, "noise": self.noise, "JPEG": self.jpeg}
+        return ", ".join(f"{name} {strength:g}" for name, strength in named.items() if strength) or "clean"
+
+    def apply(self, lr: np.ndarray, *seed: int) -> np.ndarray:
+        """Return a degraded image, uint8 RGB [h, w, 3] as it is given; the seed settles the noise."""
+        if self.blur:
+            lr = blur(lr, self.blur)
+        if self.noise:
+            lr = add_noise(lr, self.noise, np.random.default_rng(seed))
+        return jpeg(lr, self.jpeg) if self.jpeg else lr
+
+
+_STRONGEST = Fixed(blur=20, noise=100, jpeg=100)
+
+
+def parse(text: str) -> Fixed:
+    """Read degradations such as "jpeg:75,noise:5,blur:1.0", in any order; "clean" is none.
+
+    Raises:
+        ValueError: an unknown degradation, one that is there twice, or a strength that does not fit.
+    """
+    strengths = {}
+    for part in text.split(",") if text != "clean" else ():
+        name, _, strength = part.partition(":")
+        if name not in Fixed.__dataclass_fields__ or name in strengths:
+            raise ValueError(f"{part!r} in {text!r}; give each of blur, noise and jpeg once, such as jpeg:75,noise:5")
+        strengths[name] = _strength(name, strength)
+    return Fixed(**strengths)
+
+
+def _strength(name: str, text: str) -> float:
+    strongest = getattr(_STRONGEST, name)
+    with contextlib.suppress(ValueError):
+        strength = int(text) if name == "jpeg" else float(text)
+        if 0 < strength <= strongest:
+            return strength
+    kind = "a whole number from 1" if name == "jpeg" else "a number above 0 and up"
+    raise ValueError(f"{name}:{text} is not {kind} to {strongest}")
 
 
 def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model = PHOTO) -> np.ndarray:

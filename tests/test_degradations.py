@@ -1,4 +1,5 @@
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,7 @@ from conftest import picture
 from PIL import Image
 
 from pyimagesearch import degradations, metrics, sources
-from pyimagesearch.degradations import Model
+from pyimagesearch.degradations import Fixed, Model
 
 NOTHING = Model(blur=0, twice=0, sharpening=0, gaussian_noise=0, poisson_noise=0, jpeg=0)
 
@@ -123,3 +124,42 @@ def test_jpeg_puts_its_blocks_where_it_is_told(offset):
         places = [steps[(-1 - offset[axis] + place) % 8 :: 8].mean() for place in range(8)]
         assert np.argmax(places) == 0
     assert found.shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed", "name"),
+    [
+        ("jpeg:75,noise:5,blur:1.0", Fixed(1.0, 5.0, 75), "blur 1, noise 5, JPEG 75"),
+        ("noise:2.5", Fixed(noise=2.5), "noise 2.5"),
+        ("clean", Fixed(), "clean"),
+    ],
+)
+def test_told_degradations_are_read_and_named(text, fixed, name):
+    assert degradations.parse(text) == fixed and str(fixed) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fog:3", "'fog:3' in 'fog:3'; give each of blur, noise and jpeg once"),
+        ("jpeg:75,jpeg:50", "'jpeg:50' in 'jpeg:75,jpeg:50'"),
+        ("", "'' in ''"),
+        ("jpeg", "jpeg: is not a whole number from 1 to 100"),
+        ("jpeg:0", "jpeg:0 is not"),
+        ("jpeg:7.5", "jpeg:7.5 is not"),
+        ("noise:-1", "noise:-1 is not a number above 0 and up to 100"),
+        ("blur:nan", "blur:nan is not"),
+    ],
+)
+def test_degradations_that_make_no_sense_are_refused(text, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        degradations.parse(text)
+
+
+def test_told_degradations_come_in_the_order_blur_noise_jpeg(photograph):
+    blurred = degradations.blur(photograph, 1.5)
+    noisy = degradations.add_noise(blurred, 5, np.random.default_rng(7))
+    np.testing.assert_array_equal(Fixed(1.5, 5, 60).apply(photograph, 7), degradations.jpeg(noisy, 60))
+    np.testing.assert_array_equal(Fixed(noise=5).apply(blurred, 7), noisy)
+    assert (Fixed(noise=5).apply(blurred, 8) != noisy).any()
+    np.testing.assert_array_equal(Fixed().apply(photograph, 7), photograph)
