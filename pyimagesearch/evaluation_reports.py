@@ -71,9 +71,9 @@ def protocol(measured: Measured) -> dict[str, str]:
         "detail": "energy of the Laplacian of that Y over the original's: 1 is as sharp as it, less is softer",
         "seconds": "to compute a result in memory, after a first one that is not timed",
         "degradation": "of LR, where its table says so: blurred by a Gaussian (its standard deviation in LR pixels), "
-        "then Gaussian noise added (its standard deviation in levels, independent in each channel, seeded by the CRC-32 "
-        "of the name), then stored as JPEG (libjpeg's quality, colours at half the resolution) and read again; 8 bits "
-        "after each",
+        "then Gaussian noise added (its standard deviation in levels, other values in each channel, seeded by the "
+        "CRC-32 of the name), then stored as JPEG (libjpeg's quality, colours at half the resolution) and read again; "
+        "8 bits after each",
         "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
         "blend": "weights between those of the first and the second model, that share of the way",
         "computed": measured.computed,
