@@ -34,6 +34,7 @@ from pyimagesearch import (
 )
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
@@ -275,6 +276,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
     tfrecords.check_crops(paths.records, max(config.hr_shape[0], *config.pretrain_crops, 0))
+    if config.degradation == "photo" and tfrecords.has_own_lr(paths.records):
+        raise UserError(
+            f"--degradation photo: {paths.records} has low-resolution images of its own, which it would replace; "
+            "leave it out"
+        )
     splits = ("train", "test")
     shards = {split: tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in splits}
     logging.info("training shards found: %d", len(shards["train"]))
