@@ -167,7 +167,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def gaussian_kernel(sigma: float, other_sigma: float, angle: float) -> np.ndarray:
-    """Return a Gaussian whose axes differ: Real-ESRGAN, arXiv 2107.10833, equation 2.
+    """Return a Gaussian whose axes differ: Real-ESRGAN, arXiv 2107.10833, equations 2 and 3.
 
     Args:
         sigma: the standard deviation along the first axis, in pixels, above 0.
@@ -204,7 +204,7 @@ def add_noise(
     """Add the noise of a sensor: Gaussian, and Poisson of a gain in the usual Gaussian approximation.
 
     The variance at a value x is sigma² + gain x: Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting
-    for single-image raw-data", IEEE Transactions on Image Processing 17 (10), 2008, equation 3.
+    for single-image raw-data", IEEE Transactions on Image Processing 17 (10), 2008.
 
     Args:
         image: uint8 [H, W, 3].
