@@ -64,11 +64,6 @@ def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:
     scale, min_size = config.scaling_factor, max(*config.hr_shape[:2], config.infer_hr_size)
     if args.sample:
         return sources.sample(scale)
-    if args.lr_images and args.test_images:
-        pairs = (args.images, args.lr_images), (args.test_images, args.test_lr_images)
-        return paired.folders(*pairs, scale, min_size)
-    if args.lr_images:
-        return paired.folder(args.images, args.lr_images, args.test_fraction or 0.1, scale, min_size, config.seed)
     if args.images and args.test_images:
         return photographs.folders(args.images, args.test_images, scale, min_size)
     if args.images:
@@ -101,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor, hr_shape=args.crop_size)
     source = choose_source(args, config)
+    if args.lr_images:
+        source = paired.match(source, args.lr_images, args.test_lr_images)
     names = ("images", "lr_images", "test_images", "test_lr_images", "test_fraction", "sample", "manual_dir")
     origin = {name: getattr(args, name) for name in names}
     counts = creation.create(args.records, source, config, args.processes, args.strict, origin=origin)

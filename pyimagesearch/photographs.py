@@ -5,7 +5,7 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 from tqdm import tqdm
 
@@ -14,8 +14,6 @@ from pyimagesearch.files import find_files, printable
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb, read_size
 from pyimagesearch.sources import Skipped, Source, make_pair
 from pyimagesearch.tfrecords import Pair
-
-T = TypeVar("T")
 
 
 class File(NamedTuple):
@@ -68,7 +66,7 @@ def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
         UserError: a folder has no photograph that can be used.
     """
     known, skipped = {}, []
-    test, train = (Photographs(root, usable(root, min_size, known, skipped), scale) for root in (test_dir, train_dir))
+    test, train = (Photographs(root, _usable(root, min_size, known, skipped), scale) for root in (test_dir, train_dir))
     return Source(train, test, skipped)
 
 
@@ -81,18 +79,13 @@ def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, see
         UserError: there are fewer than two photographs that can be used.
     """
     skipped = []
-    files = usable(images_dir, min_size, {}, skipped)
+    files = _usable(images_dir, min_size, {}, skipped)
     if len(files) < 2:
         raise UserError(f"--images {images_dir}: one photograph cannot be split; add more or give --test-images")
-    train, test = hold_out(files, test_fraction, seed)
-    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped)
-
-
-def hold_out(files: Sequence[T], fraction: float, seed: int) -> tuple[tuple[T, ...], tuple[T, ...]]:
-    """Split two files or more at random; return those to train on and a `fraction`, at least one, both in order."""
-    held_out = min(max(1, round(fraction * len(files))), len(files) - 1)
+    held_out = min(max(1, round(test_fraction * len(files))), len(files) - 1)
     test = set(random.Random(seed).sample(files, held_out))
-    return tuple(file for file in files if file not in test), tuple(file for file in files if file in test)
+    train, test = (tuple(file for file in files if (file in test) == wanted) for wanted in (False, True))
+    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped)
 
 
 def find_pictures(root: str) -> list[str]:
@@ -108,7 +101,7 @@ def find_pictures(root: str) -> list[str]:
     return pictures
 
 
-def usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skipped]) -> tuple[File, ...]:
+def _usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skipped]) -> tuple[File, ...]:
     """Return the photographs below a folder that can be used, as far as their headers tell, each content once.
 
     Those that cannot be used are added to `skipped`; those in `known` are among them, and the others are added to it.
@@ -131,16 +124,6 @@ def usable(root: str, min_size: int, known: dict[str, str], skipped: list[Skippe
     if not files:
         raise UserError(f"{root}: none of {len(names)} photographs can be used; {': '.join(skipped[-1])}")
     return tuple(files)
-
-
-def describe(root: str, name: str) -> File:
-    """Look at the file `name` below a folder.
-
-    Raises:
-        PictureError: it has no header of an image.
-    """
-    path = os.path.join(root, name)
-    return File(name, *read_size(path), _sha256(path))
 
 
 def _sha256(path: str) -> str:

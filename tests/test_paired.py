@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from conftest import picture, save
 
-from pyimagesearch import paired
+import create_tfrecords
+import train_srgan
+from pyimagesearch import data_preprocess, paired, photographs, tfrecords
 from pyimagesearch.errors import UserError
 from pyimagesearch.sources import Skipped
 
@@ -18,9 +20,13 @@ def root(tmp_path):
     return tmp_path
 
 
+def match(root, lr="LR"):
+    return paired.match(photographs.folder(str(root / "HR"), 0.3, 4, 32, seed=1), str(root / lr))
+
+
 def pairs(root):
     """All pairs below a folder by their names, and what is skipped."""
-    source = paired.folder(str(root / "HR"), str(root / "LR"), 0.3, 4, 32, seed=1)
+    source = match(root)
     found = [*source.train, *source.test]
     skipped = [*source.skipped, *(one for one in found if isinstance(one, Skipped))]
     return {pair.name: pair for pair in found if not isinstance(pair, Skipped)}, skipped
@@ -36,7 +42,7 @@ def test_pairs_are_matched_by_name_and_taken_as_they_are(root):
 
 
 def test_pairs_are_held_out_together_and_can_be_read_in_parts(root):
-    source = paired.folder(str(root / "HR"), str(root / "LR"), 0.3, 4, 32, seed=1)
+    source = match(root)
     assert (len(list(source.train)), len(list(source.test))) == (2, 1)
     assert [pair.name for pair in source.train.part(1, 2)] == [list(source.train)[1].name]
     assert source.train.sizes == [pair.hr.shape[:2] for pair in source.train]
@@ -88,21 +94,48 @@ def truncate(path):
 def test_pairs_of_two_folders_are_trained_on_and_held_out(root):
     shutil.copytree(root / "HR" / "sub", root / "test" / "HR")
     shutil.copytree(root / "LR" / "sub", root / "test" / "LR")
-    train, test = ((str(place / "HR"), str(place / "LR")) for place in (root, root / "test"))
-    source = paired.folders(train, test, 4, 32)
+    photographed = photographs.folders(str(root / "HR"), str(root / "test" / "HR"), 4, 32)
+    source = paired.match(photographed, str(root / "LR"), str(root / "test" / "LR"))
     assert [pair.name for pair in source.train] == ["a.png", "c.png"]
     assert [pair.name for pair in source.test] == ["b.png"]
     assert source.skipped == [Skipped("sub/b.png", f"the same file as {root}/test/HR/b.png")]
 
 
-def test_folders_without_a_pair_are_refused(root):
-    shutil.rmtree(root / "LR" / "sub")
-    with pytest.raises(UserError, match="LR: no image there belongs to one in .*HR/sub; b.png: no image of that name"):
-        paired.folder(str(root / "HR" / "sub"), str(root / "LR"), 0.1, 4, 32, 1)
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        paired.folder(str(root / "HR"), str(root / "nowhere"), 0.1, 4, 32, 1)
+@pytest.mark.parametrize("unmatched", ["a.bmp", "cx4.bmp", "sub/bx4.bmp"])
+def test_a_pair_is_held_out_whichever_photograph_has_no_match(root, unmatched):
+    (root / "LR" / unmatched).unlink()
+    source = match(root)
+    assert (len(list(source.train)), len(list(source.test))) == (1, 1)
+
+
+def test_folders_without_pairs_are_refused(root):
+    with pytest.raises(UserError, match="nowhere: no such folder; give the folder of the low-resolution"):
+        match(root, "nowhere")
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no images in it"):
+        match(root, "empty")
+    with pytest.raises(UserError, match="HR: no image there belongs to one in .*HR; a.png: 48x40 pixels are not 4"):
+        match(root, "HR")
     for name in ("a.bmp", "cx4.bmp"):
         save(root / "LR" / name, picture(5, 5))
-    save(root / "LR" / "sub" / "b.bmp", picture(10, 10))
-    with pytest.raises(UserError, match="one pair cannot be split"):
-        paired.folder(str(root / "HR"), str(root / "LR"), 0.1, 4, 32, 1)
+    with pytest.raises(UserError, match="LR: one pair cannot be split"):
+        match(root)
+
+
+def test_pairs_become_records_that_are_not_degraded_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(3):
+        save(tmp_path / "HR" / f"{seed}.png", picture(144, 160, seed))
+        save(tmp_path / "LR" / f"{seed}x4.png", picture(36, 40, seed + 10))
+    save(tmp_path / "LR" / "other.png", picture(36, 40))
+    both = ["--preset", "demo", "--records", "tfrecord"]
+    assert create_tfrecords.main([*both, "--images", "HR", "--lr-images", "LR"]) == 0
+    assert "1 photographs were left out" in capsys.readouterr().out
+    assert (tmp_path / "tfrecord" / "skipped.csv").read_text() == (
+        "name,reason\nLR/other.png,no image of that name in HR\n"
+    )
+    (lr, hr), *_ = data_preprocess.load_test_pairs(tfrecords.find_shards("tfrecord", "test", 4), 1, 144)
+    seed = next(seed for seed in range(3) if (picture(144, 160, seed)[:, 8:152] == hr[0]).all())
+    np.testing.assert_array_equal(lr[0], picture(36, 40, seed + 10)[:, 2:38])
+    assert train_srgan.main([*both, "--degradation", "photo"]) == 2
+    assert "--degradation photo: tfrecord has low-resolution images of its own" in capsys.readouterr().err

@@ -19,7 +19,7 @@ import create_tfrecords
 import evaluate
 import inference
 import train_srgan
-from pyimagesearch import config, data_preprocess, reports, tfrecords
+from pyimagesearch import config, reports
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -378,24 +378,6 @@ def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refuse
 )
 def test_create_refuses_flags_that_make_no_sense(refused, flags):
     assert flags[0] in refused(create_tfrecords, *flags) or "--sample" in flags
-
-
-def test_pairs_become_records_that_are_not_degraded_again(refused, tmp_path, capsys):
-    for seed in range(3):
-        save(tmp_path / "HR" / f"{seed}.png", picture(144, 160, seed))
-        save(tmp_path / "LR" / f"{seed}x4.png", picture(36, 40, seed + 10))
-    save(tmp_path / "LR" / "other.png", picture(36, 40))
-    both = ["--preset", "demo", "--records", "tfrecord"]
-    assert create_tfrecords.main([*both, "--images", "HR", "--lr-images", "LR"]) == 0
-    assert "1 photographs were left out" in capsys.readouterr().out
-    assert (tmp_path / "tfrecord" / "skipped.csv").read_text() == (
-        "name,reason\nLR/other.png,no image of that name in HR\n"
-    )
-    (lr, hr), *_ = data_preprocess.load_test_pairs(tfrecords.find_shards("tfrecord", "test", 4), 1, 144)
-    seed = next(seed for seed in range(3) if (picture(144, 160, seed)[:, 8:152] == hr[0]).all())
-    np.testing.assert_array_equal(lr[0], picture(36, 40, seed + 10)[:, 2:38])
-    said = refused(train_srgan, *both, *BRIEF, "--outputs", "outputs", "--degradation", "photo")
-    assert "--degradation photo: tfrecord has low-resolution images of its own" in said
 
 
 def test_create_refuses_missing_zips(refused, tmp_path, monkeypatch):
