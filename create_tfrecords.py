@@ -5,6 +5,7 @@ Examples:
     python create_tfrecords.py                                  # DIV2K, downloaded
     python create_tfrecords.py --manual-dir ~/Downloads         # DIV2K, from its four zip files
     python create_tfrecords.py --images ~/Pictures              # your own photographs, a tenth held out
+    python create_tfrecords.py --images HR --lr-images LR       # your own pairs, matched by their names
     python create_tfrecords.py --sample                         # three small photographs, to try things out
     python create_tfrecords.py --verify                         # are the records still as they were made?
 
@@ -17,7 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli, creation, photographs, sources, tfrecords
+from pyimagesearch import cli, creation, paired, photographs, sources, tfrecords
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import UserError
 
@@ -37,6 +38,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test-images", metavar="DIR", help="the photographs to hold out")
     test.add_argument("--test-fraction", type=cli.fraction, metavar="F", help="their part to hold out (0.1)")
+    lr_help = "the low-resolution images of {}, of the same names or with x4 after them; else they are made"
+    parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
+    parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
     parser.add_argument("--strict", action="store_true", help="stop at a photograph that cannot be used")
     parser.add_argument(
         "--processes",
@@ -48,6 +52,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.images and (args.test_images or args.test_fraction):
         parser.error("--test-images and --test-fraction go with --images")
+    if args.lr_images and not args.images:
+        parser.error("--lr-images goes with --images, the folder of the high-resolution images")
+    if bool(args.test_lr_images) != bool(args.lr_images and args.test_images):
+        parser.error("--test-lr-images goes with --lr-images and --test-images; give all three")
     return args
 
 
@@ -89,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor, hr_shape=args.crop_size)
     source = choose_source(args, config)
-    origin = {name: getattr(args, name) for name in ("images", "test_images", "test_fraction", "sample", "manual_dir")}
+    if args.lr_images:
+        source = paired.match(source, args.lr_images, args.test_lr_images)
+    names = ("images", "lr_images", "test_images", "test_lr_images", "test_fraction", "sample", "manual_dir")
+    origin = {name: getattr(args, name) for name in names}
     counts = creation.create(args.records, source, config, args.processes, args.strict, origin=origin)
     skipped = counts.pop("skipped")
     for split, count in counts.items():

@@ -6,6 +6,7 @@ Examples:
     python evaluate.py --benchmark Set5 Set14 --model outputs/models/generator.keras
     python evaluate.py --benchmark Set5 --blend 0.25 0.5 0.75          # and mixtures of the two
     python evaluate.py --benchmark Set5 --vgg-weights imagenet         # and the perceptual distance
+    python evaluate.py --benchmark Set5 --degradation clean jpeg:75    # and on what JPEG has left
 
 A benchmark is a folder with HR/ and LRx4/, pictures of the same names, or with HR/ alone: LR is then made by
 antialiased bicubic interpolation.
@@ -22,7 +23,7 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 # isort: split
 import keras
 
-from pyimagesearch import devices, evaluation, evaluation_reports, generators, runtimes, upscaling, utils
+from pyimagesearch import degradations, devices, evaluation, evaluation_reports, generators, runtimes, upscaling, utils
 from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Config
 from pyimagesearch.evaluation_reports import Measured, Result
 from pyimagesearch.files import short_names
@@ -42,6 +43,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="A",
         help="mix the two --model: 0 the first, 1 the second",
+    )
+    add(
+        "--degradation",
+        nargs="+",
+        type=degradation,
+        default=[degradations.Fixed()],
+        metavar="D",
+        help="degrade LR, such as jpeg:75 or blur:1.0,noise:5,jpeg:75, each in tables of its own; clean: do not",
     )
     add("--output", metavar="DIR", default="outputs/evaluation", help="where tables and figures go (%(default)s)")
     add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances, by VGG of these weights")
@@ -65,6 +74,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def degradation(text: str) -> degradations.Fixed:
+    """Read what `degradations.parse` reads, for `type=`."""
+    try:
+        return degradations.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def load_models(paths: Mapping[str, str], shares: Sequence[float]) -> dict[str, keras.Model]:
     """Load generators, and add mixtures of the two."""
     models = {name: generators.load_generator(path) for name, path in paths.items()}
@@ -83,13 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmarks = [
         evaluation.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()
     ]
+    benchmarks = [benchmark.degraded(how) for benchmark in benchmarks for how in dict.fromkeys(args.degradation)]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
     methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
     vgg_weights = args.vgg_weights and VGG.settle(args.vgg_layer, args.vgg_weights)
     vgg = VGG.build(args.vgg_layer, vgg_weights) if vgg_weights else None
     features = f"{args.vgg_layer}, {vgg_weights}" if vgg else None
-    measured = Measured(scale, paths, runtimes.describe(runtime, precision), features)
+    degraded = any(how != degradations.Fixed() for how in args.degradation)
+    measured = Measured(scale, paths, runtimes.describe(runtime, precision), features, degraded)
     os.makedirs(args.output, exist_ok=True)
     results = []
     for benchmark in benchmarks:

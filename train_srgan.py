@@ -22,9 +22,19 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, generators, recipe, run_config, tfrecords, training_layers, training_loop
+from pyimagesearch import (
+    degradations,
+    devices,
+    generators,
+    recipe,
+    run_config,
+    tfrecords,
+    training_layers,
+    training_loop,
+)
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
@@ -57,6 +67,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.init_generator and (args.scaling_factor or args.bn is not None):
         parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
+    if args.degradation == "photo" and args.device == "tpu" and args.tpu != "local":
+        parser.error("--degradation photo runs where the TPU is; start it there with --tpu local")
     return args
 
 
@@ -64,6 +76,11 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that shape what is learned."""
     add = parser.add_argument_group("the recipe").add_argument
     switch, schedules = argparse.BooleanOptionalAction, ("constant", "cosine", "step")
+    add(
+        "--degradation",
+        choices=degradations.KINDS,
+        help="of the low-resolution side; bicubic: the records' own; photo: blur, noise and JPEG, at random",
+    )
     add("--init-generator", metavar="PATH", help="start from this generator, its network and all")
     add("--init-stage", choices=run_config.STAGES, default="finetune", help="with which stage (%(default)s)")
     add(
@@ -131,6 +148,7 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         steps_per_epoch=args.steps_per_epoch,
         train_batch_size=args.batch_size,
         hr_shape=args.crop_size,
+        degradation=args.degradation,
         seed=args.seed,
         checkpoint_every=args.checkpoint_every,
         validate_every=args.validate_every,
@@ -191,6 +209,7 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
         scale=config.scaling_factor,
         crops_per_record=config.crops_per_record,
         seed=config.seed,
+        degradation=config.degradation,
     )
     load(batch_size=config.train_batch_size * num_replicas)
     return functools.partial(load, batch_size=config.train_batch_size)
@@ -236,7 +255,9 @@ def prepare(
         vgg,
         recipe.Snapshot(config),
         prepare_batches(config, shards["train"], strategy.num_replicas_in_sync),
-        load_test_pairs(shards["test"], config.infer_batch_size, config.infer_hr_size, config.scaling_factor),
+        load_test_pairs(
+            shards["test"], config.infer_batch_size, config.infer_hr_size, config.scaling_factor, config.degradation
+        ),
         writes=cluster is None or cluster.index == 0,
         jit_compile=devices.compiles_well(strategy),
     )
@@ -255,6 +276,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
     tfrecords.check_crops(paths.records, max(config.hr_shape[0], *config.pretrain_crops, 0))
+    if config.degradation == "photo" and tfrecords.has_own_lr(paths.records):
+        raise UserError(
+            f"--degradation photo: {paths.records} has low-resolution images of its own, which it would replace; "
+            "leave it out"
+        )
     splits = ("train", "test")
     shards = {split: tfrecords.find_shards(paths.records, split, config.scaling_factor) for split in splits}
     logging.info("training shards found: %d", len(shards["train"]))

@@ -19,6 +19,7 @@ class Config:
     hr_shape: tuple[int, int, int] = (96, 96, 3)
     train_batch_size: int = 64  # per replica
     crops_per_record: int = 32  # drawn each time that a record is read
+    degradation: str = "bicubic"  # of the low-resolution side: the records' own; or "photo", see degradations
     seed: int = 42
 
     # Networks

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import tfrecords
+from pyimagesearch import degradations, tfrecords
 from pyimagesearch.errors import UserError
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 
 CROPS_IN_FLIGHT = 4096
 """About how many crops a stream of training crops draws from in turn, over all workers together."""
+
+CROPS_PER_DEGRADATION = 8
+"""How many crops of a visit to a record come from one degraded image: they go to as many batches."""
 
 
 def _seed_or_draw(seed: tf.Tensor | None) -> tf.Tensor:
@@ -83,8 +86,29 @@ def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -
     return _orient(lr, hr, (turns + 1) // 2 % 2, turns // 2, turns % 2)
 
 
+def _inputs(lr: tf.Tensor, hr: tf.Tensor, crops: int, scale: int, degradation: str, seed: tf.Tensor) -> list[tf.Tensor]:
+    """Return the LR [h, w, 3] that each crop is to be cut out of: the record's own, or made of its HR."""
+    if degradation == "bicubic":
+        return [lr] * crops
+    count = -(-crops // CROPS_PER_DEGRADATION)
+
+    def degrade(hr: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        return degradations.degrade_often(hr, scale, count, *map(int, seed))
+
+    degraded = tf.numpy_function(degrade, [hr, seed], tf.uint8, stateful=False)  # [count, h, w, 3]
+    images = tf.concat([lr[None], tf.ensure_shape(degraded, (count, None, None, 3))], axis=0)
+    draws = tf.random.stateless_uniform([crops], tf.random.experimental.stateless_fold_in(seed, 0))
+    chosen = tf.where(draws < degradations.PHOTO.clean, 0, 1 + tf.range(crops) // CROPS_PER_DEGRADATION)
+    return [images[number] for number in tf.unstack(chosen)]
+
+
 def read_train_example(
-    example: tf.Tensor, hr_crop_size: int = 96, scale: int = 4, crops: int = 8, seed: tf.Tensor | None = None
+    example: tf.Tensor,
+    hr_crop_size: int = 96,
+    scale: int = 4,
+    crops: int = 8,
+    seed: tf.Tensor | None = None,
+    degradation: str = "bicubic",
 ) -> tuple[Pair, ...]:
     """Draw several augmented crops from one serialized record, which is read and parsed once for all of them.
 
@@ -94,28 +118,41 @@ def read_train_example(
         scale: how many times larger HR is than LR.
         crops: how many crops to draw.
         seed: two integers that settle all of them; drawn from TensorFlow's global generator if None.
+        degradation: one of `degradations.KINDS`: the record's LR as it is, or LR made of its HR by
+            `degradations.degrade` for all but a random part of the crops.
 
     Returns:
         So many pairs of LR [hr_crop_size / scale, hr_crop_size / scale, 3] and HR [hr_crop_size, hr_crop_size, 3],
         uint8 in 0..255, each mirrored or not and turned by any multiple of 90 degrees.
     """
     lr, hr = tfrecords.parse(example, scale)
+    seed = _seed_or_draw(seed)
+    inputs = _inputs(lr, hr, crops, scale, degradation, seed)
     places = tf.shape(lr)[:2] - hr_crop_size // scale + 1
     # All numbers at once: with so little work a crop, the number of operations counts.
-    place_seed, orientation_seed = tf.unstack(tf.random.experimental.stateless_split(_seed_or_draw(seed), 2))
+    place_seed, orientation_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     corners = tf.random.stateless_uniform([crops, 2], place_seed) * tf.cast(places, tf.float32)
     orientations = tf.random.stateless_uniform([crops, 3], orientation_seed, maxval=2, dtype=tf.int32)
     pairs = []
-    for corner, orientation in zip(tf.unstack(tf.cast(corners, tf.int32)), tf.unstack(orientations), strict=True):
-        pair = _crop(lr, hr, *tf.unstack(corner), hr_crop_size, scale)
+    corners = tf.unstack(tf.cast(corners, tf.int32))
+    for image, corner, orientation in zip(inputs, corners, tf.unstack(orientations), strict=True):
+        pair = _crop(image, hr, *tf.unstack(corner), hr_crop_size, scale)
         oriented = _orient(*pair, *tf.unstack(orientation))
         pairs.append(tuple(map(tf.ensure_shape, oriented, (image.shape for image in pair))))
     return tuple(pairs)
 
 
-def read_test_example(example: tf.Tensor, hr_crop_size: int = 96, scale: int = 4) -> Pair:
+def read_test_example(
+    example: tf.Tensor,
+    hr_crop_size: int = 96,
+    scale: int = 4,
+    seed: tf.Tensor | None = None,
+    degradation: str = "bicubic",
+) -> Pair:
     """Cut the middle out of one serialized record; one pair, otherwise as `read_train_example`."""
-    return get_center_crop(*tfrecords.parse(example, scale), hr_crop_size, scale)
+    lr, hr = tfrecords.parse(example, scale)
+    (image,) = _inputs(lr, hr, 1, scale, degradation, _seed_or_draw(seed))
+    return get_center_crop(image, hr, hr_crop_size, scale)
 
 
 def load_dataset(
@@ -129,6 +166,7 @@ def load_dataset(
     first_batch: int = 0,
     worker: int = 0,
     workers: int = 1,
+    degradation: str = "bicubic",
 ) -> tf.data.Dataset:
     """Load batches of LR and HR squares from shards.
 
@@ -145,10 +183,11 @@ def load_dataset(
         scale: how many times larger HR is than LR.
         crops_per_record: crops drawn each time that a record is read for training.
         seed: settles the whole stream of training batches; if None, it differs each time, and whatever is ready first
-            comes first.
+            comes first. Test pairs are the same each time: there, None means 0.
         first_batch: the number of the training batch to begin with.
         worker: which of the workers reads, from 0.
         workers: how many workers share the training stream.
+        degradation: as in `read_train_example`, for test pairs too.
 
     Returns:
         A dataset of LR [B, hr_crop_size / scale, hr_crop_size / scale, 3] and
@@ -158,8 +197,11 @@ def load_dataset(
         UserError: a training batch of all workers has more crops than a pass over the records gives.
     """
     if not train:
-        records = tf.data.TFRecordDataset(filenames)
-        pairs = records.map(lambda example: read_test_example(example, hr_crop_size, scale), tf.data.AUTOTUNE)
+
+        def read_middle(number: tf.Tensor, example: tf.Tensor) -> Pair:
+            return read_test_example(example, hr_crop_size, scale, tf.stack([seed or 0, number]), degradation)
+
+        pairs = tf.data.TFRecordDataset(filenames).enumerate().map(read_middle, tf.data.AUTOTUNE)
         return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     records = tfrecords.locate_records(filenames)
@@ -175,7 +217,8 @@ def load_dataset(
     read_record = _reader(records, seed)
 
     def draw_crops(visit: tf.Tensor) -> tuple[Pair, ...]:
-        return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, tf.stack([seed, visit]))
+        place = tf.stack([seed, visit])
+        return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, place, degradation)
 
     # The crops of `batch_size` visits are a stack of batches, each with one crop of every visit. A deal takes from
     # several stacks in turn: so crops of a record stay apart, and none is copied to be shuffled.
@@ -213,14 +256,18 @@ def _one_by_one(*batches: Pair) -> tf.data.Dataset:
 
 
 def load_test_pairs(
-    filenames: Sequence[str], batch_size: int, hr_crop_size: int = 96, scale: int = 4
+    filenames: Sequence[str],
+    batch_size: int,
+    hr_crop_size: int = 96,
+    scale: int = 4,
+    degradation: str = "bicubic",
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Read the batches that `load_dataset` gives for testing; arguments and shapes are as there.
 
     Raises:
         UserError: a shard is damaged, or a picture smaller than the squares.
     """
-    dataset = load_dataset(filenames, batch_size, hr_crop_size=hr_crop_size, scale=scale)
+    dataset = load_dataset(filenames, batch_size, hr_crop_size=hr_crop_size, scale=scale, degradation=degradation)
     try:
         with tfrecords.damage_named(filenames):
             return list(dataset.as_numpy_iterator())

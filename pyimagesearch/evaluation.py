@@ -3,14 +3,16 @@
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pyimagesearch import metrics
+from pyimagesearch.degradations import Fixed
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import find_files, kinds, printable
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb
@@ -32,23 +34,36 @@ SMALLEST_SIDE = 11
 
 
 class Benchmark(NamedTuple):
-    """A folder of pictures whose truth is known: `files` are names, HR paths and LR paths, None where LR is made."""
+    """A folder of pictures whose truth is known: `files` are names, HR paths and LR paths, None where LR is made.
+
+    `degradation` is done to LR.
+    """
 
     name: str
     scale: int
     files: Sequence[tuple[str, str, str | None]]
+    degradation: Fixed = Fixed()
 
     @property
     def lr_is_made(self) -> bool:
         """Whether the benchmark has only HR."""
         return self.files[0][2] is None
 
+    def degraded(self, degradation: Fixed) -> Self:
+        """Return a benchmark of the same images whose LR is degraded, and whose name says so."""
+        name = self.name if degradation == Fixed() else f"{self.name}, {degradation}"
+        return self._replace(name=name, degradation=degradation)
+
     def read(self, number: int) -> Pair:
-        """Read a picture.
+        """Read a picture, degraded in the same way each time: the name settles its noise.
 
         Raises:
             UserError: it cannot be read or is too small, or its two sides do not belong together.
         """
+        pair = self._read_clean(number)
+        return pair._replace(lr=self.degradation.apply(pair.lr, zlib.crc32(pair.name.encode())))
+
+    def _read_clean(self, number: int) -> Pair:
         name, hr_path, lr_path = self.files[number]
         hr = _read(hr_path)
         if min(hr.shape[:2]) < SMALLEST_SIDE + 3 * self.scale:

@@ -11,17 +11,23 @@ from matplotlib.figure import Figure
 
 from pyimagesearch import metrics
 from pyimagesearch.comparison import Truth, against_truth
+from pyimagesearch.degradations import Fixed
 from pyimagesearch.evaluation import PSNR_OF_EQUALS, Benchmark, Row, Score, Upscale, means
 from pyimagesearch.files import written_whole
 
 
 class Measured(NamedTuple):
-    """How models were measured: at which scale, which by their names, what computed, and which VGG features if any."""
+    """How models were measured.
+
+    At which `scale`, which `models` by their names, what `computed`, which `vgg` features if any, and whether any
+    inputs were `degraded`.
+    """
 
     scale: int
     models: Mapping[str, str]
     computed: str
     vgg: str | None = None
+    degraded: bool = False
 
 
 class Result(NamedTuple):
@@ -64,18 +70,24 @@ def protocol(measured: Measured) -> dict[str, str]:
         "where a pattern repeats and in what is as soft as bicubic interpolation",
         "detail": "energy of the Laplacian of that Y over the original's: 1 is as sharp as it, less is softer",
         "seconds": "to compute a result in memory, after a first one that is not timed",
+        "degradation": "of LR, where its table says so: blurred by a Gaussian (its standard deviation in LR pixels), "
+        "then Gaussian noise added (its standard deviation in levels, other values in each channel, seeded by the "
+        "CRC-32 of the name), then stored as JPEG (libjpeg's quality, colours at half the resolution) and read again; "
+        "8 bits after each",
         "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
         "blend": "weights between those of the first and the second model, that share of the way",
         "computed": measured.computed,
     }
-    return {name: text for name, text in said.items() if measured.vgg or name != "perceptual_distance"}
+    used = {"perceptual_distance": measured.vgg, "degradation": measured.degraded}
+    return {name: text for name, text in said.items() if used.get(name, True)}
 
 
 def lr_origin(benchmark: Benchmark) -> str:
     """Say where the inputs of a benchmark come from."""
+    origin = f"the benchmark's own LRx{benchmark.scale}"
     if benchmark.lr_is_made:
-        return "made from HR by antialiased bicubic interpolation, as MATLAB's imresize does, in 8 bits"
-    return f"the benchmark's own LRx{benchmark.scale}"
+        origin = "made from HR by antialiased bicubic interpolation, as MATLAB's imresize does, in 8 bits"
+    return origin if benchmark.degradation == Fixed() else f"{origin}; then degraded: {benchmark.degradation}"
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, Score]:

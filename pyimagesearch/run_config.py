@@ -82,6 +82,8 @@ def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
         earlier = json.load(file)
     if not isinstance(earlier, dict):
         raise UserError(f"{path}: missing or damaged, but there are checkpoints; start over with --fresh")
+    # Earlier versions had fewer fields, and did what the defaults of the new ones do.
+    earlier = describe(Config()) | earlier
     free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, stages)}
     differences = [
         f"{name} {earlier.get(name)}, now {run.get(name)}"

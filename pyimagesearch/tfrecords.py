@@ -191,6 +191,11 @@ def check_crops(root: str, crop_size: int) -> None:
         )
 
 
+def has_own_lr(root: str) -> bool:
+    """Return whether the low-resolution images of the records in a folder were given rather than made."""
+    return bool(_read_manifest(root).get("origin", {}).get("lr_images"))
+
+
 def fingerprint(root: str) -> str:
     """Return 16 hexadecimal digits that tell the content of all shards in a folder from any other."""
     shards = [

@@ -46,6 +46,11 @@ def test_the_tutorial_preset_has_the_tutorials_numbers(name, value):
     assert getattr(PRESETS["tutorial"], name) == value
 
 
+@pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
+def test_presets_train_on_the_low_resolution_of_the_records(config):
+    assert config.degradation == "bicubic"
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 1

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import enlarged, write_records
 
-from pyimagesearch import data_preprocess, tfrecords
+from pyimagesearch import data_preprocess, degradations, tfrecords
 from pyimagesearch.errors import UserError
 
 CROP = functools.partial(data_preprocess.random_crop, hr_crop_size=32)
@@ -88,6 +88,19 @@ def test_training_crops_come_from_every_place_in_all_eight_orientations():
     assert max(found.values()) < 40  # of 300; 19 on average
 
 
+def test_photographed_crops_belong_to_the_same_hr_and_some_stay_clean(make_pair):
+    example = tf.constant(tfrecords.serialize(make_pair()))
+    read = functools.partial(data_preprocess.read_train_example, example, hr_crop_size=32, crops=200, seed=(1, 2))
+    likenesses, clean = [], 0
+    for (lr, hr), (photographed, same_hr) in zip(read(), read(degradation="photo"), strict=True):
+        assert photographed.shape == (8, 8, 3) and photographed.dtype == tf.uint8
+        np.testing.assert_array_equal(same_hr, hr)
+        likenesses.append(np.corrcoef(lr.numpy().ravel(), photographed.numpy().ravel())[0, 1])
+        clean += (lr.numpy() == photographed.numpy()).all()
+    assert np.median(likenesses) > 0.4 and min(likenesses) > 0.1  # of noise: other crops would have 0 on average
+    assert clean == pytest.approx(200 * degradations.PHOTO.clean, abs=15)
+
+
 LOAD = functools.partial(data_preprocess.load_dataset, train=True, hr_crop_size=32, crops_per_record=8, seed=42)
 
 
@@ -129,19 +142,20 @@ def first_crops(shards, count, batch_size=4, **options):
     return np.concatenate([lr for lr, _ in dataset.take(count).as_numpy_iterator()])
 
 
-@pytest.mark.parametrize("first", [9, 1023, 1024])  # a stack has 8 batches, a deal 128 stacks
-def test_the_stream_can_be_entered_at_any_batch(shards, first):
-    whole = first_crops(shards, 1026)
-    np.testing.assert_array_equal(first_crops(shards, 2, first_batch=first), whole[first * 4 : first * 4 + 8])
+# A stack has 8 batches, a deal 128 stacks.
+@pytest.mark.parametrize(
+    ("first", "degradation"), [(9, "bicubic"), (1023, "bicubic"), (1024, "bicubic"), (9, "photo"), (1024, "photo")]
+)
+def test_the_stream_can_be_entered_at_any_batch(shards, first, degradation):
+    load = functools.partial(first_crops, shards, degradation=degradation)
+    np.testing.assert_array_equal(load(2, first_batch=first), load(first + 2)[first * 4 :])
 
 
-@pytest.mark.parametrize(("workers", "first"), [(2, 0), (4, 520)])
-def test_workers_share_the_batches_of_one(shards, workers, first):
-    whole = first_crops(shards, 3, first_batch=first)
-    parts = [
-        first_crops(shards, 3, 4 // workers, worker=worker, workers=workers, first_batch=first)
-        for worker in range(workers)
-    ]
+@pytest.mark.parametrize(("workers", "first", "degradation"), [(2, 0, "photo"), (4, 520, "bicubic")])
+def test_workers_share_the_batches_of_one(shards, workers, first, degradation):
+    load = functools.partial(first_crops, shards, 3, first_batch=first, degradation=degradation)
+    whole = load()
+    parts = [load(batch_size=4 // workers, worker=worker, workers=workers) for worker in range(workers)]
     for number in range(3):
         together = np.concatenate([part[number * 4 // workers :][: 4 // workers] for part in parts])
         assert {crop.tobytes() for crop in together} == {crop.tobytes() for crop in whole[number * 4 :][:4]}
@@ -184,3 +198,12 @@ def test_test_pairs_come_once_in_order_from_the_middle(shards, make_pair):
     for seed, lr in enumerate(np.concatenate([lr for lr, _ in batches])):
         pair = make_pair(seed=seed)
         np.testing.assert_array_equal(lr, CENTER(pair.lr, pair.hr)[0])
+
+
+def test_photographed_test_pairs_are_the_same_each_time(shards):
+    first, again, clean = (
+        np.concatenate([lr for lr, _ in data_preprocess.load_test_pairs(shards, 2, 32, degradation=degradation)])
+        for degradation in ("photo", "photo", "bicubic")
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != clean).any(axis=(1, 2, 3)).sum() >= 2

@@ -7,6 +7,7 @@ import pytest
 from conftest import enlarged, picture, save
 
 from pyimagesearch import evaluation, metrics, sources, upscaling
+from pyimagesearch.degradations import Fixed
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation_reports import Measured, Result, as_csv, as_json, by_model, markdown, table
 from pyimagesearch.evaluation_reports import worst_and_best as draw_worst_and_best
@@ -51,6 +52,17 @@ def test_lr_of_its_own_is_used_and_otherwise_it_is_made(benchmark, tmp_path):
     alone = evaluation.find_benchmark("alone", str(tmp_path / "alone"), 4)
     assert alone.lr_is_made
     np.testing.assert_array_equal(alone.read(0).lr, pair.lr)
+
+
+def test_a_degraded_benchmark_degrades_its_lr_by_the_name_of_the_image(benchmark, tmp_path):
+    degraded = benchmark.degraded(Fixed(noise=5))
+    assert (degraded.name, benchmark.degraded(Fixed()).name) == ("Set2, noise 5", "Set2")
+    noise = [degraded.read(number).lr.astype(int) - benchmark.read(number).lr for number in range(2)]
+    assert all(3 < one.std() < 6 for one in noise) and (noise[0][:10, :10] != noise[1][:10, :10]).any()
+    np.testing.assert_array_equal(degraded.read(1).hr, benchmark.read(1).hr)
+    (tmp_path / "Set2" / "HR" / "0.png").unlink()
+    alone = evaluation.find_benchmark("Set2", str(tmp_path / "Set2"), 4).degraded(Fixed(noise=5))
+    np.testing.assert_array_equal(alone.read(0).lr, degraded.read(1).lr)
 
 
 def test_a_score_compares_on_y_and_rgb_and_with_the_input(benchmark):
@@ -160,6 +172,21 @@ def test_reports_say_how_everything_was_measured(result):
     said = json.loads(as_json([result], with_features))["protocol"]["perceptual_distance"]
     assert "vgg19:block5_conv4, imagenet" in said and "LPIPS (Zhang et al., arXiv 1801.03924) without" in said
     assert f"- perceptual distance: {said}" in markdown([result], with_features)
+
+
+def test_reports_say_what_was_degraded(benchmark, result):
+    how = Fixed(blur=1, jpeg=75)
+    degraded = Result(benchmark.degraded(how), result.rows)
+    measured = Measured(4, {}, "", degraded=True)
+    content = json.loads(as_json([result, degraded], measured))
+    assert list(content["benchmarks"]) == ["Set2", "Set2, blur 1, JPEG 75"]
+    assert content["benchmarks"]["Set2"]["lr"] == "the benchmark's own LRx4"
+    lr = "the benchmark's own LRx4; then degraded: blur 1, JPEG 75"
+    assert content["benchmarks"]["Set2, blur 1, JPEG 75"]["lr"] == lr
+    text = markdown([result, degraded], measured)
+    assert "## Set2, blur 1, JPEG 75, ×4" in text and f"LR: {lr}." in text
+    assert content["protocol"]["degradation"] in text
+    assert "degradation" not in json.loads(as_json([result], measured._replace(degraded=False)))["protocol"]
 
 
 def test_the_csv_has_a_line_for_each_picture_and_model(result):

@@ -148,6 +148,19 @@ def test_a_training_killed_in_both_stages_ends_with_the_same_weights(records, un
 
 
 @pytest.mark.slow
+def test_a_training_on_degraded_photographs_that_was_killed_ends_with_the_same_weights(records, tmp_path):
+    flags = ("--degradation", "photo")
+    assert train_here(records, tmp_path / "undisturbed", *flags) == 0
+    training = Training(records, tmp_path / "killed", *flags)
+    assert training.until("stage 2 .*epoch 3 of 6")
+    training.kill()
+    training.end()
+    training = Training(records, tmp_path / "killed", *flags)
+    assert training.end() == (0, "") and "going on from step" in training.out
+    assert_same_weights(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_training_killed_while_it_writes_a_checkpoint_ends_with_the_same_weights(
     records, undisturbed, tmp_path, stage

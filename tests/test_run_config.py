@@ -58,6 +58,19 @@ def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
     begin(paths, precision="float32", global_batch_size=64)
 
 
+def test_a_run_of_an_earlier_version_goes_on_as_the_defaults_of_new_fields_do(paths):
+    begin(paths)
+    add_checkpoint(paths)
+    path = pathlib.Path(paths.model("config.json"))
+    written = json.loads(path.read_text())
+    del written["degradation"]
+    path.write_text(json.dumps(written))
+    with pytest.raises(UserError, match="degradation bicubic, now photo"):
+        begin(paths, dataclasses.replace(CONFIG, degradation="photo"))
+    begin(paths)
+    assert json.loads(path.read_text())["degradation"] == "bicubic"
+
+
 def test_before_the_first_checkpoint_anything_may_change(paths):
     begin(paths)
     begin(paths, dataclasses.replace(CONFIG, feature_maps=32))

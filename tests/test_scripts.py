@@ -88,6 +88,7 @@ def test_training_tells_what_it_does(workplace):
 @pytest.mark.parametrize(
     ("flags", "field", "value"),
     [
+        (["--degradation", "photo"], "degradation", "photo"),
         (["--pretrain-optimizer", "adam"], "pretrain_optimizer", "adam"),
         (["--pretrain-loss", "mse"], "pretrain_loss", "mse"),
         (["--pretrain-schedule", "constant"], "pretrain_schedule", "constant"),
@@ -279,9 +280,22 @@ def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
     assert min(Image.open(tmp_path / "out" / "Two.png").size) > 700
 
 
+def test_evaluate_measures_each_degradation_in_a_table_of_its_own(benchmark, tmp_path, capsys):
+    SRGAN.generator(4, 4, 1).save(tmp_path / "x4.keras")
+    flags = ["--benchmark", benchmark, "--model", tmp_path / "x4.keras", "--output", tmp_path / "out"]
+    assert evaluate.main([str(flag) for flag in [*flags, "--degradation", "clean", "jpeg:30", "noise:9,blur:1"]]) == 0
+    said = json.loads((tmp_path / "out" / "results.json").read_text())
+    clean, *degraded = (said["benchmarks"][name]["means"]["bicubic"]["psnr_y"] for name in said["benchmarks"])
+    assert list(said["benchmarks"]) == ["Two", "Two, JPEG 30", "Two, blur 1, noise 9"]
+    assert max(degraded) < clean
+    assert "then degraded: blur 1, noise 9." in capsys.readouterr().out
+    assert (tmp_path / "out" / "Two, JPEG 30.png").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--benchmark", "Two", "--degradation", "jpeg:0"], "--degradation: jpeg:0 is not a whole number from 1"),
         (["--benchmark", "nowhere"], "--benchmark nowhere: no pictures in nowhere/HR"),
         (["--benchmark", "Two", "--blend", "2"], "--blend"),
         (["--benchmark", "Two", "--blend", "0.5", "--model", "x2.keras"], "--blend mixes two models"),
@@ -359,6 +373,9 @@ def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refuse
         ["--test-fraction", "0.5"],
         ["--crop-size", "24"],
         ["--sample", "--images", "photos"],
+        ["--lr-images", "small"],
+        ["--test-lr-images", "small", "--images", "photos", "--lr-images", "small"],
+        ["--test-images", "held_out", "--images", "photos", "--lr-images", "small"],
     ],
 )
 def test_create_refuses_flags_that_make_no_sense(refused, flags):
@@ -397,6 +414,11 @@ def flags(workplace):
         (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),
+        (["--degradation", "heavy"], "--degradation"),
+        (
+            ["--degradation", "photo", "--device", "tpu", "--tpu", "mine", "--bucket", "gs://mine"],
+            "--degradation photo runs where the TPU is",
+        ),
         (["--init-generator", "any.keras", "--no-bn"], "--init-generator brings its own network"),
     ],
 )
