@@ -19,7 +19,7 @@ import tiny_training
 
 import create_tfrecords
 import train_srgan
-from pyimagesearch import config
+from pyimagesearch import config, recipe
 
 MODELS = ("pretrained_generator", "best_pretrained_generator", "generator", "best_generator")
 
@@ -36,11 +36,11 @@ def arguments(records, outputs, *flags):
     return [str(argument) for argument in (*command, "--vgg-weights", "random", *flags)]
 
 
-def train_here(records, outputs, *flags, optimizer=keras.optimizers.Adam):
+def train_here(records, outputs, *flags, optimizer=recipe.Adam):
     """Train in this process, which need not start TensorFlow; return the status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.PRESETS, "demo", tiny_training.PRESET)
-        patch.setattr(keras.optimizers, "Adam", optimizer)
+        patch.setattr(recipe, "Adam", optimizer)
         return train_srgan.main(arguments(records, outputs, *flags))
 
 

@@ -309,7 +309,7 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
         np.testing.assert_allclose(mirrored, single, rtol=1e-4, atol=1e-5)
     for name, value in one_logs.items():
         # The shares are means over replicas, each with norms of its own.
-        np.testing.assert_allclose(two_logs[name], value, rtol=1e-2 if name.endswith("_share") else 1e-4)
+        np.testing.assert_allclose(two_logs[name], value, rtol=5e-2 if name.endswith("_share") else 1e-4)
     assert any((old != new).any() for old, new in zip(before, one, strict=False))
 
 

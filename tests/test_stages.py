@@ -36,7 +36,7 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def sgd(monkeypatch):
-    monkeypatch.setattr(keras.optimizers, "Adam", SGD)
+    monkeypatch.setattr(recipe, "Adam", SGD)
 
 
 def assert_near(one, other):
@@ -118,7 +118,7 @@ def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path,
         after_two = pretrain(tmp_path / "parts", make_pair, 2, epochs=2)(lr)
     parts = pretrain(tmp_path / "parts", make_pair, 1, epochs=3)(lr)
     assert "going on from step 2" in caplog.text and "going on from step 4" in caplog.text
-    assert np.abs(after_two - whole).max() > 0.1
+    assert np.abs(after_two - whole).max() > 1
     assert_near(parts, whole)
 
 

@@ -1,14 +1,13 @@
 """train_srgan.py with a preset small enough for tests, and SGD if OPTIMIZER says so; otherwise the command itself."""
 
 import dataclasses
-import functools
 import os
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import train_srgan
-from pyimagesearch import config
+from pyimagesearch import config, recipe
 
 # isort: split
 import keras
@@ -29,12 +28,19 @@ PRESET = dataclasses.replace(
     validate_every=3,
 )
 
-# In the place of Adam, which makes full steps of gradients that are rounding errors alone, this keeps small what is
-# small. Its momentum is a state that a checkpoint must have.
-SGD = functools.partial(keras.optimizers.SGD, momentum=0.5)
+
+class SGD(keras.optimizers.SGD):
+    """Stands in the place of Adam, which makes full steps of gradients that are rounding errors alone.
+
+    Its momentum is a state that a checkpoint must have.
+    """
+
+    def __init__(self, learning_rate, beta_2, **options):
+        super().__init__(learning_rate, momentum=0.5, **options)
+
 
 if __name__ == "__main__":
     config.PRESETS["demo"] = PRESET
     if os.environ.get("OPTIMIZER") == "SGD":
-        keras.optimizers.Adam = SGD
+        recipe.Adam = SGD
     sys.exit(train_srgan.main())
