@@ -127,7 +127,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     add("--reduced-weight", type=cli.from_zero, metavar="W", help="add W times the error of results reduced again")
     add("--grid-weight", type=cli.from_zero, metavar="W", help="add W times the loss that a grid of pixels causes")
     add("--relativistic", action=switch, help="compare each result with its photograph instead of judging it alone")
-    add("--max-shift", type=cli.whole_number, metavar="N", help="shift images by 0 to N pixels before the critics")
+    add("--max-shift", type=cli.whole_number, metavar="N", help="shift images by 0 to N pixels before both losses")
     add("--label-smoothing", type=cli.below_one, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add(
         "--ema", type=cli.below_one, metavar="M", help="save weights averaged with this momentum, such as 0.999; 0: off"
@@ -186,7 +186,20 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         prelu_slope=args.prelu_slope,
         residual_scale=args.residual_scale,
     )
+    check_shift(config)
     return recipe.shaped_like(config, start) if start else config
+
+
+def check_shift(config: Config) -> None:
+    """Check that `--max-shift` leaves the discriminator images that it takes.
+
+    Raises:
+        UserError: it does not.
+    """
+    if config.max_shift > config.hr_shape[0] // 2:
+        raise UserError(f"--max-shift {config.max_shift}: more than half of the crops' {config.hr_shape[0]} pixels")
+    if config.max_shift and config.disc_dense and config.discriminator == "image":
+        raise UserError("--max-shift: the paper's discriminator takes whole crops; add --discriminator patch")
 
 
 def find_start(init_generator: str | None, paths: Paths, begun: bool) -> keras.Model | None:

@@ -21,6 +21,7 @@ import inference
 import train_srgan
 from pyimagesearch import config, reports
 from pyimagesearch.results import NAME as RESULTS
+from pyimagesearch.errors import UserError
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -133,6 +134,18 @@ def test_every_part_of_a_recipe_can_be_switched(preset, flags, field, value, mon
     monkeypatch.setitem(config.PRESETS, preset, everything)
     args = train_srgan.parse_args(["--preset", preset, *flags])
     assert train_srgan.choose_config(args) == dataclasses.replace(everything, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--max-shift", "49"], "--max-shift 49: more than half of the crops' 96 pixels"),
+        (["--preset", "paper", "--max-shift", "7"], "--max-shift: the paper's discriminator takes whole crops"),
+    ],
+)
+def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
+    with pytest.raises(UserError, match=said):
+        train_srgan.choose_config(train_srgan.parse_args(flags))
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])

@@ -240,7 +240,7 @@ def test_the_discriminator_learns_alone_before_its_word_counts():
     assert seen == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1, 1], abs=1e-3)
 
 
-def test_critics_see_both_images_shifted_alike_and_differently_at_each_step():
+def test_both_images_are_shifted_alike_and_differently_at_each_step():
     stage, (_, hr) = gan(max_shift=7), batch()
     hr, places = tf.cast(hr, tf.float32), set()
     for step in range(40):
