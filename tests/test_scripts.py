@@ -20,8 +20,8 @@ import evaluate
 import inference
 import train_srgan
 from pyimagesearch import config, reports
-from pyimagesearch.results import NAME as RESULTS
 from pyimagesearch.errors import UserError
+from pyimagesearch.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[1]
