@@ -7,7 +7,43 @@ import os
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class GANRecipe:
+    """The numbers of the second stage, by default the tutorial's.
+
+    Attributes:
+        content_loss: what compares the features: "mse", "l1" or "unit", as the methods of `Losses` are called. Its
+            weight is 1; of several layers it is the mean.
+        adversarial_weight: the weight of the adversarial loss; by default that of arXiv 1609.04802, equation 3.
+        l1_weight: the weight of `Losses.l1_loss` of the images in 0..255.
+        reduced_weight: the weight of `Losses.reduced_loss` of the images in 0..255.
+        grid_weight: the weight of `Losses.grid_loss`.
+        relativistic: whether each generated image is compared with its photograph, place by place, instead of judged
+            alone.
+        label_smoothing: how far below 1 the label of a photograph is for the discriminator; not if `relativistic`.
+        freeze_batch_norm: whether the generator's batch normalization keeps the statistics that it has, in the first
+            stage of a given generator, too.
+        max_shift: by how many random pixels at most images are shifted before VGG and the discriminator.
+        discriminator_steps: of the discriminator, for each step of the generator; on the same images.
+        discriminator_warmup: steps in which only the discriminator learns.
+        adversarial_ramp: steps after that in which the adversarial weight rises from 0, along a line.
+    """
+
+    content_loss: str = "mse"
+    adversarial_weight: float = 1e-3
+    l1_weight: float = 0.0
+    reduced_weight: float = 0.0
+    grid_weight: float = 0.0
+    relativistic: bool = False
+    label_smoothing: float = 0.0
+    freeze_batch_norm: bool = False
+    max_shift: int = 0
+    discriminator_steps: int = 1
+    discriminator_warmup: int = 0
+    adversarial_ramp: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(GANRecipe):
     """The numbers of a run; the defaults are the tutorial's. Sizes are in pixels, [height, width, channels]."""
 
     # Records
@@ -56,18 +92,6 @@ class Config:
 
     # The recipe
     pixel_scale: float = 1.0  # of the images in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
-    content_loss: str = "mse"  # this and the following ones: see srgan_training.GANRecipe
-    adversarial_weight: float = 1e-3
-    l1_weight: float = 0.0
-    reduced_weight: float = 0.0
-    grid_weight: float = 0.0
-    relativistic: bool = False
-    label_smoothing: float = 0.0
-    max_shift: int = 0
-    discriminator_steps: int = 1
-    discriminator_warmup: int = 0
-    adversarial_ramp: int = 0
-    freeze_batch_norm: bool = False  # in the GAN stage, and in the first stage of a given generator
     adam_beta_2: float = 0.999
     clip_norm: float = 0.0  # the largest norm of each weight's gradient; 0: any
     ema_momentum: float = 0.0  # of the averaged weights that are validated and saved; 0: the weights themselves

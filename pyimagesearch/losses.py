@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pyimagesearch.metrics import directions_distance
+
 
 class Losses:
     """The losses of one replica among `num_replicas`: its mean divided by their number.
@@ -38,12 +40,8 @@ class Losses:
         return tf.reduce_mean(tf.math.softplus(fake - real)) / self.num_replicas
 
     def unit_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the squared distance of features [B, h, w, C], scaled to unit length at each place, as a scalar.
-
-        It is LPIPS (Zhang et al., arXiv 1801.03924) of one layer without its learned weights, from 0 to 4.
-        """
-        real, pred = (tf.math.l2_normalize(features, axis=-1, epsilon=1e-10) for features in (real, pred))
-        return tf.reduce_mean(tf.reduce_sum(tf.square(real - pred), axis=-1)) / self.num_replicas
+        """Return the mean of `metrics.directions_distance` of features [B, h, w, C], from 0 to 4, as a scalar."""
+        return tf.reduce_mean(directions_distance(real, pred)) / self.num_replicas
 
     def reduced_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         """Return the mean absolute error of `sr`, reduced again, against `lr`, as a scalar.

@@ -3,7 +3,6 @@
 The protocol of the super-resolution papers: 8-bit pictures, the Y channel, a border as wide as the scale cut off.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import keras
@@ -85,16 +84,14 @@ def perceptual_distance(vgg: keras.Model, hr: tf.Tensor, sr: tf.Tensor) -> tf.Te
     Returns:
         float32 [B]: 0 for equal images, at most 2 for features after ReLU.
     """
-    layers = zip(_directions(vgg, hr), _directions(vgg, sr), strict=True)
-    distances = [tf.reduce_mean(tf.reduce_sum(tf.square(true - test), -1), (1, 2)) for true, test in layers]
-    return tf.reduce_mean(distances, axis=0)
+    layers = zip(*(tf.nest.flatten(vgg(tf.cast(images, tf.float32))) for images in (hr, sr)), strict=True)
+    return tf.reduce_mean([directions_distance(true, test) for true, test in layers], axis=0)
 
 
-def _directions(vgg: keras.Model, images: tf.Tensor) -> Iterator[tf.Tensor]:
-    """Yield each layer's features with vectors of length 1, or 0 where there are none, float32 [B, h, w, C]."""
-    for features in tf.nest.flatten(vgg(tf.cast(images, tf.float32))):
-        features = tf.cast(features, tf.float32)
-        yield features / (tf.norm(features, axis=-1, keepdims=True) + 1e-10)
+def directions_distance(true: tf.Tensor, test: tf.Tensor) -> tf.Tensor:
+    """Return the squared distance, float32 [B], of features [B, h, w, C] scaled to unit length, the mean of places."""
+    true, test = (tf.math.l2_normalize(tf.cast(features, tf.float32), -1, 1e-10) for features in (true, test))
+    return tf.reduce_mean(tf.reduce_sum(tf.square(true - test), -1), (1, 2))
 
 
 def grid(images: np.ndarray, scale: int = 4) -> float:

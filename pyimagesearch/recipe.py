@@ -11,7 +11,7 @@ from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
 from pyimagesearch.optimizers import Adam, ConvolutionMuon, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import GANRecipe, LossFunction, SRGANPretraining, SRGANTraining
+from pyimagesearch.srgan_training import LossFunction, SRGANPretraining, SRGANTraining
 
 
 def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
@@ -137,8 +137,7 @@ def gan_stage(
     config: Config, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, losses: Losses
 ) -> SRGANTraining:
     """Compile the second stage."""
-    numbers = {field.name: getattr(config, field.name) for field in dataclasses.fields(GANRecipe)}
-    stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, GANRecipe(**numbers))
+    stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, config)
     g_optimizer, d_optimizer = (make_optimizer(config, "finetune", of_generator) for of_generator in (True, False))
     stage.compile(g_optimizer, d_optimizer, **gan_losses(losses))
     return stage

@@ -1,11 +1,12 @@
 """One training step of each stage."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from pyimagesearch.config import GANRecipe
 
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -63,41 +64,6 @@ class SRGANPretraining(keras.Model):
         return {"pixel_loss": loss}
 
 
-@dataclasses.dataclass(frozen=True)
-class GANRecipe:
-    """The numbers of the second stage, by default the tutorial's.
-
-    Attributes:
-        content_loss: what compares the features: "mse", "l1" or "unit", as the methods of `Losses` are called. Its
-            weight is 1; of several layers it is the mean.
-        adversarial_weight: the weight of the adversarial loss; by default that of arXiv 1609.04802, equation 3.
-        l1_weight: the weight of `Losses.l1_loss` of the images in 0..255.
-        reduced_weight: the weight of `Losses.reduced_loss` of the images in 0..255.
-        grid_weight: the weight of `Losses.grid_loss`.
-        relativistic: whether each generated image is compared with its photograph, place by place, instead of judged
-            alone.
-        label_smoothing: how far below 1 the label of a photograph is for the discriminator; not if `relativistic`.
-        freeze_batch_norm: whether the generator's batch normalization keeps the statistics that it has.
-        max_shift: by how many random pixels at most images are shifted before VGG and the discriminator.
-        discriminator_steps: of the discriminator, for each step of the generator; on the same images.
-        discriminator_warmup: steps in which only the discriminator learns.
-        adversarial_ramp: steps after that in which the adversarial weight rises from 0, along a line.
-    """
-
-    content_loss: str = "mse"
-    adversarial_weight: float = 1e-3
-    l1_weight: float = 0.0
-    reduced_weight: float = 0.0
-    grid_weight: float = 0.0
-    relativistic: bool = False
-    label_smoothing: float = 0.0
-    freeze_batch_norm: bool = False
-    max_shift: int = 0
-    discriminator_steps: int = 1
-    discriminator_warmup: int = 0
-    adversarial_ramp: int = 0
-
-
 class SRGANTraining(keras.Model):
     """The second stage: generator and discriminator against each other."""
 
@@ -107,7 +73,7 @@ class SRGANTraining(keras.Model):
         discriminator: keras.Model,
         vgg: keras.Model,
         batch_size: int,
-        recipe: GANRecipe = GANRecipe(),
+        recipe: GANRecipe | None = None,
     ) -> None:
         """Take the networks and the recipe.
 
@@ -123,7 +89,7 @@ class SRGANTraining(keras.Model):
         self.discriminator = discriminator
         self.vgg = vgg
         self.batch_size = batch_size
-        self.recipe = recipe
+        self.recipe = recipe or GANRecipe()
         self.built = True
 
     def compile(
@@ -167,11 +133,14 @@ class SRGANTraining(keras.Model):
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            This replica's shares of the losses: `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a
-            weight, `l1_loss` and `reduced_loss`; of the probability of being real that the discriminator gives to
-            photographs, `d_real`, and to generated images, `d_fake`; of how often it puts the photograph above its
-            copy, `d_right`; and of the part that each loss has in the gradient that reaches the generator's output,
-            `content_share` and so on, which together are 1.
+            This replica's shares of
+
+            - the losses `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a weight, `l1_loss`,
+              `reduced_loss` and `grid_loss`;
+            - the probability of being real that the discriminator gives to photographs, `d_real`, and to generated
+              images, `d_fake`, and how often it puts the photograph above its copy, `d_right`;
+            - the part that each loss has in the gradient at the generator's output, `content_share` and so on, which
+              together are 1.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
@@ -189,10 +158,8 @@ class SRGANTraining(keras.Model):
             if self.recipe.relativistic:
                 loss = self.losses_by_name["relativistic_loss"](real, fake)
             else:
-                bce_loss, real_labels = (
-                    self.losses_by_name["bce_loss"],
-                    tf.ones_like(real) - self.recipe.label_smoothing,
-                )
+                bce_loss = self.losses_by_name["bce_loss"]
+                real_labels = tf.ones_like(real) - self.recipe.label_smoothing
                 loss = bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
         variables = self.discriminator.trainable_variables
         self.d_optimizer.apply(tape.gradient(loss, variables), variables)
@@ -236,7 +203,7 @@ class SRGANTraining(keras.Model):
     def _content_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         loss = self.losses_by_name[f"{self.recipe.content_loss}_loss"]
         real, fake = (keras.tree.flatten(self.vgg(images, training=False)) for images in (hr, sr))
-        return sum(loss(tf.stop_gradient(one), other) for one, other in zip(real, fake, strict=True)) / len(real)
+        return sum(loss(one, other) for one, other in zip(real, fake, strict=True)) / len(real)
 
     def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         # Stateless: the generator's step must not move the discriminator's own statistics.

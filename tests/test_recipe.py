@@ -6,11 +6,10 @@ import pytest
 import tensorflow as tf
 
 from pyimagesearch import recipe, training_layers
-from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.config import PRESETS, Config, GANRecipe
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
 from pyimagesearch.optimizers import ConvolutionMuon
-from pyimagesearch.srgan_training import GANRecipe
 from pyimagesearch.vgg import VGG
 
 SMALL = dataclasses.replace(Config(), feature_maps=4, residual_blocks=1, disc_blocks=2, hr_shape=(32, 32, 3))
@@ -115,7 +114,7 @@ def test_the_options_of_a_recipe_reach_the_stage():
     config = dataclasses.replace(SMALL, ema_momentum=0.9, **numbers)
     networks = recipe.build_generator(config), recipe.build_discriminator(config)
     stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
-    assert stage.recipe == GANRecipe(**numbers)
+    assert {name: getattr(stage.recipe, name) for name in numbers} == numbers
     assert stage.g_optimizer.use_ema and not stage.d_optimizer.use_ema
     assert not recipe.pretraining_stage(SMALL, networks[0], Losses(1)).g_optimizer.use_ema
 
@@ -124,7 +123,8 @@ def test_the_tutorial_preset_has_the_recipe_of_the_tutorial():
     config = dataclasses.replace(SMALL, disc_blocks=2)
     networks = recipe.build_generator(config), recipe.build_discriminator(config)
     stage = recipe.gan_stage(config, *networks, VGG.build("vgg19:block1_conv1", "random"), Losses(1))
-    assert stage.recipe == GANRecipe()
+    for field in dataclasses.fields(GANRecipe):
+        assert getattr(stage.recipe, field.name) == field.default
 
 
 def test_the_discriminator_has_its_own_optimizer_rate_and_number_of_steps():

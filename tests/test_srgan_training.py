@@ -10,9 +10,10 @@ import tensorflow as tf
 from pyimagesearch import recipe as recipes
 from pyimagesearch import training_layers, training_loop
 from pyimagesearch.checkpoints import Checkpoints
+from pyimagesearch.config import GANRecipe
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.srgan_training import GANRecipe, SRGANPretraining, SRGANTraining
+from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
 from pyimagesearch.vgg import VGG
 
 
