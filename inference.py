@@ -51,6 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("with --input").add_argument
     add("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
+    add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
     add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
     add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
@@ -67,7 +68,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        for name in ("model", "blend", "output", "format", "outscale", "overwrite", "compare", "html", "tile"):
+        for name in (
+            "model",
+            "blend",
+            "faithful",
+            "output",
+            "format",
+            "outscale",
+            "overwrite",
+            "compare",
+            "html",
+            "tile",
+        ):
             if getattr(args, name) is not parser.get_default(name):
                 parser.error(f"--{name} goes with --input")
     if args.model and args.blend is not None:
@@ -86,7 +98,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
         comparison.check_page(page)
     trained = bool(args.outputs or args.bucket)
     chosen = ([args.model], None) if args.model else generators.choose_mixture(paths, args.blend, trained)
-    made = results.Results(folder, results.settings_of(*chosen, args.outscale))
+    made = results.Results(folder, results.settings_of(*chosen, args.outscale, args.faithful))
     states = {job: made.state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
@@ -131,6 +143,7 @@ def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,
+        args.faithful,
     )
 
 
