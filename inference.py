@@ -54,6 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     choose("--model-name", choices=SHIPPED_GENERATORS, help="one of the generators that come with the project")
     choose("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
     add = group.add_argument
+    add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
     add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
     add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
@@ -70,8 +71,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        models = ("model", "model-name", "blend")
-        for name in (*models, "output", "format", "outscale", "overwrite", "compare", "html", "tile"):
+        names = (
+            "model",
+            "model-name",
+            "blend",
+            "faithful",
+            "output",
+            "format",
+            "outscale",
+            "overwrite",
+            "compare",
+            "html",
+        )
+        for name in (*names, "tile"):
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
                 parser.error(f"--{name} goes with --input")
@@ -97,7 +109,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     if args.html:
         comparison.check_page(page)
     chosen = choose_models(args, paths)
-    made = results.Results(folder, results.settings_of(*chosen, args.outscale))
+    made = results.Results(folder, results.settings_of(*chosen, args.outscale, args.faithful))
     states = {job: made.state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
@@ -142,6 +154,7 @@ def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,
+        args.faithful,
     )
 
 

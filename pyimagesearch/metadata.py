@@ -54,6 +54,7 @@ _XMP_NAMES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|xmpNote:Ha
 _XMP_OF_THE_FILE = re.compile(rb"\s" + _XMP_NAMES + rb"=(?:\"[^\"]*\"|'[^']*')|<(" + _XMP_NAMES + rb")>[^<]*</\1>")
 _PNG_SIGNATURE = 8  # bytes
 _PNG_COLOUR = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
+_LIKE_SRGB = (1, 2, 6, 13)  # codes of H.273: BT.709, unspecified, BT.601 and the curve of sRGB
 _JPEG_MOST = 65_000  # bytes that JPEG has room for, of each kind
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
@@ -66,7 +67,7 @@ class Metadata:
     `icc` is the colour profile that its pixels are in, None for sRGB or unknown. `exif`, without an orientation,
     begins with `Exif`; `xmp` is XML; `iptc` are records of IPTC-IIM. `text` are PNG's keys and texts, of which
     `Comment` is that of JPEG and GIF, too. `dpi` is the resolution, across and down, in pixels an inch. `png_colour`
-    are PNG's chunks that say what its values mean, by their names.
+    are PNG's chunks that say what its values mean, by their names; those of HEIF are told in the same way.
     """
 
     icc: bytes | None = None
@@ -93,7 +94,7 @@ def of_image(image: Image.Image, stream: BinaryIO) -> Metadata:
         iptc=photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None,
         text=_text(image),
         dpi=_dpi(image) or dpi_of_tags(main),
-        png_colour=dict(_png_colour(stream)) if image.format == "PNG" else {},
+        png_colour=dict(_png_colour(stream)) if image.format == "PNG" else _heif_colour(info),
     )
 
 
@@ -112,6 +113,17 @@ def _png_colour(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield head[4:], stream.read(length)
             length = 0
         stream.seek(length + 4, os.SEEK_CUR)
+
+
+def _heif_colour(info: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return what HEIF says of its colours without a profile, as PNG's chunk for the same numbers (ITU-T H.273)."""
+    nclx = info.get("nclx_profile")
+    if not nclx or info.get("icc_profile"):
+        return {}
+    primaries, transfer = nclx["color_primaries"], nclx["transfer_characteristics"]
+    if primaries in _LIKE_SRGB and transfer in _LIKE_SRGB:
+        return {}
+    return {b"cICP": bytes([primaries, transfer, 0, 1])}  # RGB, in its full range
 
 
 def _text(image: Image.Image) -> dict[str, str]:

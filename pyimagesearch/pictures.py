@@ -9,27 +9,32 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
+import pillow_heif
 import pyvips
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from pyimagesearch import metadata, tiffs
 from pyimagesearch.metadata import DAMAGE, Metadata
+from pyimagesearch.metrics import to_integers
 
 PICTURE_ENDINGS = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
-    *(".tga", ".tif", ".tiff", ".webp"),
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
-"""What the names of images end with, in a folder."""
+"""What the names of images end with, in a folder. Of these, JPEG XL is not read: its files are refused by name."""
 
 MAX_PIXELS = 250_000_000
 """The most pixels of an image that is read."""
 
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS takes its place
 
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
 _SRGB = ImageCms.createProfile("sRGB")
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange height and width
 _END_OF_JPEG = b"\xff\xd9"
 _START_OF_SCAN, _START_OF_PROGRESSIVE = b"\xff\xda", b"\xff\xc2"
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # how its files begin, without and with a container
 _PNG_HEADER = 33  # bytes of PNG's signature and first chunk, after which metadata may stand
 _LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
 
@@ -145,6 +150,8 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
     image = _identified(stream)
     if limited:
         _check_pixels(*image.size[::-1])
+    if image.format == "HEIF" and image.info["bit_depth"] > 8:
+        return Picture(_read_deep_heif(stream), metadata.of_image(image, stream)), 1  # libheif has turned it
     deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
     image = _loaded(image, stream)
     carried, orientation = metadata.of_image(image, stream), _orientation(type(image).getexif, image)
@@ -152,6 +159,8 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
         return Picture(_read_deep_png(stream), carried), orientation
     if image.format == "PPM" and image.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 16
         return Picture(np.asarray(image).astype(np.uint16)[..., None], carried), orientation
+    if image.mode == "RGBa":  # premultiplied, in HEIF
+        image = image.convert("RGBA")
     if image.mode in ("I", "F"):
         raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel, unsigned")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
@@ -185,7 +194,24 @@ def _read_deep_png(stream: BinaryIO) -> np.ndarray:
     return np.frombuffer(data, np.uint16).reshape(image.height, image.width, image.bands)
 
 
+def _read_deep_heif(stream: BinaryIO) -> np.ndarray:
+    """Return the pixels of a HEIF file of more than 8 bits a channel, uint16 [H, W, C], of which Pillow reads 8."""
+    with _damage_named():
+        image = pillow_heif.open_heif(stream, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        stored = np.asarray(image)
+    largest = 2 ** image.info["bit_depth"] - 1
+    in_16_bits = np.round(np.arange(largest + 1) * (65_535 / largest)).astype(np.uint16)
+    pixels = in_16_bits[stored]
+    if image.premultiplied_alpha:
+        opacity = np.maximum(pixels[..., -1:], 1) / np.float32(65_535)
+        pixels[..., :-1] = to_integers(pixels[..., :-1] / opacity, np.uint16)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
 def _identified(stream: BinaryIO) -> Image.Image:
+    stream.seek(0)
+    if stream.read(12).startswith(_JPEG_XL):
+        raise PictureError("JPEG XL, which is not read; save it as PNG")
     stream.seek(0)
     with _damage_named():
         return Image.open(stream)

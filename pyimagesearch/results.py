@@ -26,18 +26,22 @@ class State(enum.Enum):
     FOREIGN = "not known to be made by this program, or changed since"
 
 
-def settings_of(models: Sequence[str], share: float | None, outscale: float | None) -> dict[str, Any]:
+def settings_of(
+    models: Sequence[str], share: float | None, outscale: float | None, faithful: bool = False
+) -> dict[str, Any]:
     """Return what results depend on besides their source.
 
     Args:
         models: the paths of the generators; what counts is what the files hold.
         share: of the second in their mixture.
         outscale: how many times larger the results are, None for what the generator makes.
+        faithful: whether results, reduced again, are their inputs.
 
     Raises:
         UserError: a file cannot be read.
     """
-    return {"generators": [_sha256(path) for path in models], "share": share, "outscale": outscale}
+    generators = [_sha256(path) for path in models]
+    return {"generators": generators, "share": share, "outscale": outscale, "faithful": faithful}
 
 
 def _sha256(path: str) -> str:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pyimagesearch import devices
+from pyimagesearch.consistency import hold_colours, project
 from pyimagesearch.errors import UserError
 from pyimagesearch.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
 from pyimagesearch.metrics import to_integers, to_uint8
@@ -27,6 +28,8 @@ HEAD_TILE = 128
 
 VISIBLE = 1 / 32
 """The least opacity of pixels whose colours count; below, there is little left of them in 8 bits."""
+
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601, full range
 
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
 """What is raised where a picture needs more memory than there is."""
@@ -61,7 +64,10 @@ def pieces(length: int, longest: int, reach: int) -> list[Piece]:
 
 
 class Upscaler:
-    """Makes pictures larger by a generator; each result is that of the whole picture, whatever the tiles are."""
+    """Makes pictures larger by a generator; each result is that of the whole picture, whatever the tiles are.
+
+    Reduced again, a result has the colours of its input: see `consistency`.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Upscaler:
         runtime: str = "tensorflow",
         precision: str = "float32",
         tile: int | None = None,
+        faithful: bool = False,
     ) -> None:
         """Prepare a generator.
 
@@ -77,6 +84,7 @@ class Upscaler:
             runtime: "tensorflow" or "openvino".
             precision: "float32" or "bfloat16".
             tile: the side of the largest window, in LR pixels, that is computed at once; by default `TILE`.
+            faithful: whether a result, reduced again, is to be its input to the pixel, as far as its range permits.
 
         Raises:
             UserError: tiles of that size are too small for what the generator sees, or it cannot be split.
@@ -89,6 +97,7 @@ class Upscaler:
             head = pack_last_convolution(head, self.scale)
         self.trunk, self.head = (compile_network(network, runtime, precision) for network in (trunk, head))
         self.reach = self.trunk_reach + self.head_reach
+        self.faithful = faithful
         self.tile = tile or max(TILE, 3 * self.reach)
         if self.tile <= 2 * self.reach:
             raise UserError(f"--tile {tile}: too small, the generator sees {self.reach} pixels to each side; take more")
@@ -101,20 +110,30 @@ class Upscaler:
             progress: is called with the number of LR pixels done since the last call.
 
         Returns:
-            RGB [S*h, S*w, 3] of the same dtype.
+            RGB [S*h, S*w, 3] of the same dtype. If the three channels of `lr` are equal, so are those of the result.
         """
+        is_grey = bool((lr == lr[..., :1]).all())
         while True:
             try:
-                return self._upscale(lr, progress or (lambda pixels: None))
+                sr = self._upscale(lr, is_grey, progress or (lambda pixels: None))
+                self._agree(lr[..., : sr.shape[-1]], sr)
+                return sr.repeat(3, axis=-1) if is_grey else sr
             except OUT_OF_MEMORY:
                 if self.tile // 2 <= 2 * self.reach:
                     raise
                 self.tile //= 2
                 logging.warning("out of memory: going on with tiles of %d pixels", self.tile)
 
-    def _upscale(self, lr: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+    def _agree(self, lr: np.ndarray, sr: np.ndarray) -> None:
+        """Make a result agree with its input, in place; both have one channel or three."""
+        if self.faithful:
+            project(lr, sr)
+        hold_colours(lr, sr)
+
+    def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[int], None]) -> np.ndarray:
+        """Return what the generator makes, [S*h, S*w, 3], or of what is grey the luma, [S*h, S*w, 1]."""
         height, width, _ = lr.shape
-        sr = np.empty((self.scale * height, self.scale * width, 3), lr.dtype)
+        sr = np.empty((self.scale * height, self.scale * width, 1 if is_grey else 3), lr.dtype)
         windows = (pieces(length, self.tile, self.reach) for length in (height, width))
         for rows, columns in itertools.product(*windows):
             window = lr[rows.outer, columns.outer].astype(np.float32) * (255 / np.iinfo(lr.dtype).max)
@@ -128,6 +147,8 @@ class Upscaler:
         for top, left in itertools.product(*windows):
             window = features[_seen_from(rows.outer, top.outer), _seen_from(columns.outer, left.outer)]
             enlarged = self.head(window[None])[0]  # [S*h, S*w, 3]
+            if sr.shape[-1] == 1:
+                enlarged = enlarged @ _LUMA
             inside = (_seen_from(piece.outer, piece.inner) for piece in (top, left))
             sr[self._times(top.inner), self._times(left.inner)] = to_integers(
                 enlarged[tuple(map(self._times, inside))] * (np.iinfo(sr.dtype).max / 255), sr.dtype
@@ -165,9 +186,7 @@ def upscale_picture(
     colours = picture.pixels[..., : 3 if channels > 2 else 1]
     if channels in (2, 4):
         colours = filled(colours, picture.pixels[..., -1])
-    sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)
-    if channels < 3:
-        sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)[..., None]
+    sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)[..., : colours.shape[-1]]
     if channels in (2, 4):
         height, width, _ = sr.shape
         alpha = cv2.resize(picture.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)

@@ -186,6 +186,12 @@ def other_files():
     yield "grey 16.ppm", b"P5 24 20 65535\n" + deep(GREY).astype(">u2").tobytes(), GREY_MEAN
     yield "RGB 16.ppm", b"P6 24 20 65535\n" + deep(RGB).astype(">u2").tobytes(), COLOUR_MEAN
     yield "text.ppm", b"P3 24 20 255\n" + " ".join(map(str, RGB.ravel())).encode(), COLOUR_MEAN
+    lossless = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
+    yield "RGB.heic", pillow(RGB, "heif", **lossless), COLOUR_MEAN
+    yield "quality 95.HEIC", pillow(RGB, "heif", quality=95), COLOUR_MEAN
+    yield "L.heif", pillow(GREY, "heif", quality=-1), GREY_MEAN
+    yield "alpha.heic", pillow(RGBA, "heif", **lossless), LEFT
+    yield "several.heic", pillow(RGB, "heif", save_all=True, append_images=[frames[1]], **lossless), COLOUR_MEAN
     yield "L.jp2", pillow(GREY, "jpeg2000"), GREY_MEAN
     yield "RGB.jp2", pillow(RGB, "jpeg2000"), COLOUR_MEAN
     yield "RGBA.jp2", pillow(RGBA, "jpeg2000"), LEFT
@@ -251,6 +257,9 @@ def files_to_refuse():
     yield "cut.png", pillow(RGB, "png")[:-40], "damaged"
     yield "cut.jpg", pillow(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8), "jpeg")[:-99], "damaged"
     yield "cut.tif", tiff(RGB, photometric="rgb")[:-40], "damaged"
+    yield "phone.jxl", b"\xff\x0a\xfa\x1f", "JPEG XL, which is not read"
+    yield "container.jxl", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl ", "JPEG XL, which is not read"
+    yield "a text.heic", b"a letter", "damaged, or not a picture"
     yield "floats.tif", tiff(RGB.astype(np.float32), photometric="rgb"), "pixels of 32 bits, floating point"
     yield "signed.tif", tiff(GREY.astype(np.int16), photometric="minisblack"), "pixels of 16 bits, signed"
     yield "LZMA.tif", tiff(RGB, photometric="rgb", compression="lzma"), "LZMA"
@@ -330,7 +339,7 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
         expected = np.array(means[source], float)
         if form == "jpeg" and before.pixels.shape[-1] in (2, 4):
             expected = (expected + 255) / 2  # the other half is white
-        twice_lossy = form in ("jpeg", "webp") and source.endswith((".avif", ".jpg", ".webp"))
+        twice_lossy = form in ("jpeg", "webp") and source.endswith((".avif", ".jpg", ".webp", ".HEIC"))
         if np.abs(mean_seen(target) - expected).max() > (2 if twice_lossy else 1):
             wrong.append((os.path.basename(source), mean_seen(target), expected))
         if form in ("png", "tiff"):

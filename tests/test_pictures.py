@@ -150,7 +150,7 @@ def test_an_icc_profile_that_does_not_fit_is_ignored(damaged):
     np.testing.assert_array_equal(read_rgb(saved(RGB, icc_profile=damaged)), RGB)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "tif", "avif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "tif", "avif", "heif"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
 def test_truncated_pictures_are_refused(ending, part):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
