@@ -288,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = choose_config(args, start)
     precision = devices.choose_precision(args.precision)
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    tfrecords.check_crops(paths.records, max(config.hr_shape[0], *config.pretrain_crops, 0))
+    tfrecords.check_crops(paths.records, config.hr_shape[0])
+    tfrecords.check_crops(paths.records, max(config.pretrain_crops, default=0), "--pretrain-crops")
     if config.degradation == "photo" and tfrecords.has_own_lr(paths.records):
         raise UserError(
             f"--degradation photo: {paths.records} has low-resolution images of its own, which it would replace; "
