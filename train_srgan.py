@@ -236,21 +236,14 @@ def train(training: Training, vgg: keras.Model, pretrain: bool, given: bool, num
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
-    def gan_stage(generator: keras.Model) -> keras.Model:
-        discriminator = recipe.build_discriminator(config, layers["norm"])
-        return recipe.gan_stage(config, generator, discriminator, vgg, losses)
-
     generator = recipe.build_generator(config, **layers)
     generator.set_weights(training.snapshot.generator.get_weights())
     if pretrain:
-        rehearsal = gan_stage(recipe.build_generator(config, **layers))
-        load_batches = functools.partial(training.load_batches, hr_crop_size=config.hr_shape[0])
-        seconds = training_loop.seconds_per_step(rehearsal, load_batches, training.jit_compile)
-        seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
         stage = recipe.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
-        training.run("pretrain", stage, seconds_after)
+        training.run("pretrain", stage)
         generator.set_weights(training.snapshot.generator.get_weights())
-    training.run("finetune", gan_stage(generator))
+    discriminator = recipe.build_discriminator(config, layers["norm"])
+    training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
 
 
 def prepare(
