@@ -39,6 +39,9 @@ from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
 
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+"""What Keras calls each precision."""
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -52,7 +55,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
     add("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
     add("--seed", type=cli.seed, metavar="N", help="settles initial weights and the order of the data")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
+    add(
+        "--precision",
+        choices=("auto", *POLICIES),
+        default="auto",
+        help="auto: bfloat16 where it is fast, else float16 on GPUs where that is",
+    )
     add("--checkpoint-every", type=cli.positive_int, metavar="N", help="epochs from one checkpoint to the next")
     add("--validate-every", type=cli.positive_int, metavar="N", help="epochs from one validation to the next")
     add(
@@ -279,8 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = [] if args.fresh else run_config.begun(paths)
     start = find_start(args.init_generator, paths, bool(begun))
     config = choose_config(args, start)
-    precision = devices.choose_precision(args.precision)
-    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+    precision = devices.choose_precision(args.precision, training=True)
+    keras.config.set_dtype_policy(POLICIES[precision])
     tfrecords.check_crops(paths.records, config.hr_shape[0])
     tfrecords.check_crops(paths.records, max(config.pretrain_crops, default=0), "--pretrain-crops")
     if config.degradation == "photo" and tfrecords.has_own_lr(paths.records):
