@@ -71,19 +71,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        names = (
-            "model",
-            "model-name",
-            "blend",
-            "faithful",
-            "output",
-            "format",
-            "outscale",
-            "overwrite",
-            "compare",
-            "html",
-        )
-        for name in (*names, "tile"):
+        names = "model model-name blend faithful output format outscale overwrite compare html tile"
+        for name in names.split():
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
                 parser.error(f"--{name} goes with --input")
