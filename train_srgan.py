@@ -75,6 +75,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.init_generator and (args.scaling_factor or args.bn is not None):
         parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
+    if args.init_srgan and (not args.init_generator or args.init_stage == "pretrain"):
+        parser.error("--init-srgan starts the GAN stage; name the pretrained generator with --init-generator, too")
     if args.degradation == "photo" and args.device == "tpu" and args.tpu != "local":
         parser.error("--degradation photo runs where the TPU is; start it there with --tpu local")
     return args
@@ -90,6 +92,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         help="of the low-resolution side; bicubic: the records' own; photo: blur, noise and JPEG, at random",
     )
     add("--init-generator", metavar="PATH", help="start from this generator, its network and all")
+    add("--init-srgan", metavar="PATH", help="go on from this SRGAN generator, which came of --init-generator")
     add("--init-stage", choices=run_config.STAGES, default="finetune", help="with which stage (%(default)s)")
     add(
         "--pretrain-optimizer", choices=("adam", "muon"), help="of the first stage; muon: for the convolutions' kernels"
@@ -217,6 +220,20 @@ def find_start(init_generator: str | None, paths: Paths, begun: bool) -> keras.M
     return generators.load_generator(paths.pretrained_generator if begun else init_generator)
 
 
+def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
+    """Return the SRGAN generator that the second stage starts from, if one is given.
+
+    Raises:
+        UserError: it is not the network of `config`.
+    """
+    if not init_srgan:
+        return None
+    srgan = generators.load_generator(init_srgan)
+    if recipe.shaped_like(config, srgan) != config:
+        raise UserError(f"--init-srgan {init_srgan}: another network than that of --init-generator")
+    return srgan
+
+
 def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
     """Return what loads the training batches of a replica.
 
@@ -287,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = [] if args.fresh else run_config.begun(paths)
     start = find_start(args.init_generator, paths, bool(begun))
     config = choose_config(args, start)
+    srgan = None if begun else find_srgan(args.init_srgan, config)
     precision = devices.choose_precision(args.precision, training=True)
     keras.config.set_dtype_policy(POLICIES[precision])
     tfrecords.check_crops(paths.records, config.hr_shape[0])
@@ -306,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=precision,
         vgg_weights=vgg_weights,
         init_generator=args.init_generator,
+        init_srgan=args.init_srgan,
         init_stage=args.init_stage if start else None,
         records=tfrecords.fingerprint(paths.records),
     )
@@ -316,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = prepare(config, paths, shards, VGG.build(config.vgg_layer, vgg_weights), cluster)
         run_config.begin(paths, run, args.fresh, training.writes)
         if start and not begun:
-            training.start_from(start)
+            training.start_from(start, srgan)
         pretrain = "finetune" not in begun and not (start and args.init_stage == "finetune")
         vgg = VGG.build(config.vgg_layer, vgg_weights, before_activation=config.content_loss == "l1")
         train(training, vgg, pretrain, bool(start), strategy.num_replicas_in_sync)

@@ -33,11 +33,16 @@ class Training:
     writes: bool = True
     jit_compile: bool = False
 
-    def start_from(self, generator: keras.Model) -> None:
-        """Take a generator, of the network in training, instead of the first stage's, and save it in its place."""
-        self.snapshot.generator.set_weights(generator.get_weights())
+    def start_from(self, pretrained: keras.Model, srgan: keras.Model | None = None) -> None:
+        """Save a generator of the network in training in the place of the first stage's, and start from it.
+
+        Start from `srgan` instead if it is given.
+        """
+        self.snapshot.generator.set_weights(pretrained.get_weights())
         self._save(self.paths.pretrained_generator, self.snapshot.generator)
         logging.info("starting from the given generator, saved as %s", self.paths.pretrained_generator)
+        if srgan:
+            self.snapshot.generator.set_weights(srgan.get_weights())
 
     def run(self, name: str, model: keras.Model) -> keras.Model:
         """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""

@@ -247,6 +247,29 @@ def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(work
     assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
 
 
+def test_fine_tuning_goes_on_from_a_given_srgan(workplace, tmp_path):
+    for name in ("start", "srgan"):
+        SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / f"{name}.keras")
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
+    flags += ["--finetune-lr", "1e-6", "--init-generator", tmp_path / "start.keras"]
+    assert train_srgan.main(list(map(str, [*flags, "--init-srgan", tmp_path / "srgan.keras"]))) == 0
+    start, pretrained, srgan, tuned = (
+        keras.models.load_model(tmp_path / name).get_weights()
+        for name in ("start.keras", "models/pretrained_generator.keras", "srgan.keras", "models/generator.keras")
+    )
+    for one, other in zip(start, pretrained, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert 0 < max(np.abs(one - other).max() for one, other in zip(srgan, tuned, strict=True)) < 1e-4
+
+
+def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp_path):
+    SRGAN.generator(4, 12, 2).save(tmp_path / "start.keras")
+    SRGAN.generator(4, 12, 3).save(tmp_path / "srgan.keras")
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-generator", "start.keras"]
+    said = refused(train_srgan, *flags, "--init-srgan", "srgan.keras")
+    assert "--init-srgan srgan.keras: another network than that of --init-generator" in said
+
+
 def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
     start = tmp_path / "start.keras"
     SRGAN.generator(4, 12, 2).save(start)
@@ -433,6 +456,7 @@ def flags(workplace):
             "--degradation photo runs where the TPU is",
         ),
         (["--init-generator", "any.keras", "--no-bn"], "--init-generator brings its own network"),
+        (["--init-srgan", "any.keras"], "--init-srgan starts the GAN stage"),
     ],
 )
 def test_train_refuses(refused, flags, wrong, said):
