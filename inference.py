@@ -68,7 +68,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="auto",
         help="what computes; auto: OpenVINO on CPUs that have it",
     )
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
+    add(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where it is fast; of 16-bit pictures float32",
+    )
     args = parser.parse_args(argv)
     if not args.input:
         names = "model model-name blend faithful output format outscale overwrite compare html tile"

@@ -135,7 +135,7 @@ class Validation(keras.callbacks.Callback):
             return
         self.generator = self.take(self.model)
         self.generate = self.generate or _compile(self.generator)
-        self.sr = np.concatenate([metrics.to_uint8(self.generate(tf.constant(lr)).numpy()) for lr, _ in self.pairs])
+        self.sr = np.concatenate([metrics.to_uint8(self.generate(lr)) for lr, _ in self.pairs])
         measured = self._measure()
         logs.update(measured)
         logging.info(
@@ -160,16 +160,23 @@ class Validation(keras.callbacks.Callback):
         }
 
 
-def _compile(generator: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return what gives float32 [B, S*h, S*w, 3] of uint8 [B, h, w, 3], computed as the current strategy does."""
+def _compile(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives float32 [B, S*h, S*w, 3] of uint8 [B, h, w, 3]; each replica here computes a part of them."""
     strategy = tf.distribute.get_strategy()
+    replicas = len(strategy.extended.worker_devices) if tf.distribute.has_strategy() else 1
 
     def on_replica(lr: tf.Tensor) -> tf.Tensor:
         return generator(tf.cast(lr, tf.float32), training=False)
 
     @tf.function
-    def generate(lr: tf.Tensor) -> tf.Tensor:
-        return strategy.experimental_local_results(strategy.run(on_replica, args=(lr,)))[0]
+    def compute(lr: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return strategy.experimental_local_results(strategy.run(on_replica, args=(lr,)))
+
+    def generate(lr: np.ndarray) -> np.ndarray:
+        filled = np.concatenate([lr, lr[:1].repeat(-len(lr) % replicas, axis=0)])  # all parts of one size
+        parts = iter(np.split(filled, replicas))
+        shares = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(parts)))
+        return np.concatenate([sr.numpy() for sr in compute(shares)])[: len(lr)]
 
     return generate
 

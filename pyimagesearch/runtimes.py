@@ -3,7 +3,9 @@
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -40,8 +42,28 @@ def describe(runtime: str, precision: str) -> str:
     return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
 
 
+_thread = threading.local()
+
+
+def count_devices(runtime: str) -> int:
+    """Return how many devices compute: all GPUs of the current strategy, otherwise one."""
+    return len(_mirrored_devices()) if runtime == "tensorflow" else 1
+
+
+def threads(devices: int) -> ThreadPoolExecutor:
+    """Return as many threads as there are devices; each computes networks on a device of its own."""
+    numbers = iter(range(devices))
+    return ThreadPoolExecutor(devices, initializer=lambda: setattr(_thread, "device", next(numbers)))
+
+
+def _mirrored_devices() -> list[str | None]:
+    """Return the devices of the current strategy; None is TensorFlow's own choice."""
+    strategy = tf.distribute.get_strategy()
+    return list(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else [None]
+
+
 def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:
-    """Return a network as a function of pictures or features of any size.
+    """Return a network as a function of pictures or features of any size, which `threads` can call at once.
 
     Args:
         network: a model from [B, h, w, C].
@@ -52,11 +74,30 @@ def compile_network(network: keras.Model, runtime: str, precision: str) -> Netwo
 
 
 def _tensorflow(network: keras.Model) -> Network:
-    strategy = tf.distribute.get_strategy()
-    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)  # which compiles for each size, others do for all at once
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return _on_tpu(network)
+    on_devices = [_on_device(network, device) for device in _mirrored_devices()]
+    return lambda x: on_devices[getattr(_thread, "device", 0)](x)
+
+
+def _on_device(network: keras.Model, device: str | None) -> Network:
+    """Compile a network for all sizes at once, on one of the devices that have its weights."""
     any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), network.input.dtype)
 
-    @tf.function(input_signature=None if on_tpu else [any_size])
+    @tf.function(input_signature=[any_size])
+    def compute(x: tf.Tensor) -> tf.Tensor:
+        with tf.device(device):
+            return network(x)
+
+    compiled = compute.get_concrete_function()  # in this thread, which has the strategy
+    return lambda x: compiled(tf.constant(x)).numpy()
+
+
+def _on_tpu(network: keras.Model) -> Network:
+    """Compile a network for each size; all cores compute the same."""
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function
     def compute(x: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(network, args=(x,)))[0]
 

@@ -1,10 +1,12 @@
 """Whole pictures, made larger by a generator, in tiles that leave no seams, or by interpolation."""
 
 import dataclasses
+import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import cv2
 import keras
@@ -18,7 +20,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
 from pyimagesearch.metrics import to_integers, to_uint8
 from pyimagesearch.pictures import Picture
-from pyimagesearch.runtimes import compile_network
+from pyimagesearch.runtimes import compile_network, count_devices, threads
 
 TILE = 1024
 """The side of the largest window, in LR pixels, that goes through the generator's trunk at once."""
@@ -82,7 +84,7 @@ class Upscaler:
         Args:
             generator: from `generators.load_generator`.
             runtime: "tensorflow" or "openvino".
-            precision: "float32" or "bfloat16".
+            precision: "float32" or "bfloat16", which is for pictures of 8 bits; those of 16 are computed in float32.
             tile: the side of the largest window, in LR pixels, that is computed at once; by default `TILE`.
             faithful: whether a result, reduced again, is to be its input to the pixel, as far as its range permits.
 
@@ -90,6 +92,9 @@ class Upscaler:
             UserError: tiles of that size are too small for what the generator sees, or it cannot be split.
         """
         self.scale = scaling_factor(generator)
+        self.devices = count_devices(runtime)
+        self.precision = precision
+        self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful)
         in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts by itself
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
         trunk, head, self.trunk_reach, self.head_reach = split(folded)
@@ -112,6 +117,8 @@ class Upscaler:
         Returns:
             RGB [S*h, S*w, 3] of the same dtype. If the three channels of `lr` are equal, so are those of the result.
         """
+        if lr.dtype == np.uint16 and self.precision != "float32":
+            return self._exact(lr, progress)
         is_grey = bool((lr == lr[..., :1]).all())
         while True:
             try:
@@ -130,15 +137,28 @@ class Upscaler:
             project(lr, sr)
         hold_colours(lr, sr)
 
+    @functools.cached_property
+    def _exact(self) -> Self:
+        """What computes pictures of 16 bits: bfloat16 has 8."""
+        return self._make_exact()
+
     def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[int], None]) -> np.ndarray:
         """Return what the generator makes, [S*h, S*w, 3], or of what is grey the luma, [S*h, S*w, 1]."""
         height, width, _ = lr.shape
         sr = np.empty((self.scale * height, self.scale * width, 1 if is_grey else 3), lr.dtype)
-        windows = (pieces(length, self.tile, self.reach) for length in (height, width))
-        for rows, columns in itertools.product(*windows):
-            window = lr[rows.outer, columns.outer].astype(np.float32) * (255 / np.iinfo(lr.dtype).max)
-            self._enlarge(self.trunk(window[None])[0], rows, columns, sr)
-            progress((rows.inner.stop - rows.inner.start) * (columns.inner.stop - columns.inner.start))
+        share = max(math.ceil(height / self.devices) + 2 * self.reach, 3 * self.reach)  # of each GPU, in rows
+        longest = min(share, self.tile), self.tile
+        windows = (pieces(*lengths, self.reach) for lengths in zip((height, width), longest, strict=True))
+
+        def upscale(window: tuple[Piece, Piece]) -> int:
+            rows, columns = window
+            pixels = lr[rows.outer, columns.outer].astype(np.float32) * (255 / np.iinfo(lr.dtype).max)
+            self._enlarge(self.trunk(pixels[None])[0], rows, columns, sr)
+            return (rows.inner.stop - rows.inner.start) * (columns.inner.stop - columns.inner.start)
+
+        with threads(self.devices) as pool:
+            for done in pool.map(upscale, itertools.product(*windows)):
+                progress(done)
         return sr
 
     def _enlarge(self, features: np.ndarray, rows: Piece, columns: Piece, sr: np.ndarray) -> None:

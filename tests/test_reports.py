@@ -103,6 +103,24 @@ def test_validation_says_what_it_found(validation, caplog):
     assert line.endswith(f", detail {seen[0]['val_detail']:.2f}")
 
 
+@pytest.mark.parametrize(("images", "each"), [(1, 1), (4, 2), (5, 3)])
+def test_replicas_share_the_images_of_a_validation(two_replicas, images, each):
+    traced = []
+
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            traced.append(x.shape[0])
+            return 2 * x
+
+    lr = keras.Input((None, None, 3))
+    generator = keras.Model(lr, Twice()(lr))
+    traced.clear()
+    with two_replicas.scope():
+        sr = reports._compile(generator)(LR[:images])
+    assert traced == [each, each]
+    np.testing.assert_array_equal(sr, 2.0 * LR[:images])
+
+
 def test_validation_and_evaluation_measure_alike(validation):
     seen = []
     look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))

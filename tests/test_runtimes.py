@@ -39,8 +39,9 @@ def test_tensorflow_compiles_once_for_all_sizes():
             return x
 
     image = keras.Input((None, None, 3))
-    compute = runtimes.compile_network(keras.Model(image, Traced()(image)), "tensorflow", "float32")
+    network = keras.Model(image, Traced()(image))
     traced.clear()
+    compute = runtimes.compile_network(network, "tensorflow", "float32")
     for size in ((1, 1), (4, 9), (7, 3)):
         np.testing.assert_array_equal(compute(picture(*size)[None].astype("float32"))[0], picture(*size))
     assert traced == [(None, None, None, 3)]

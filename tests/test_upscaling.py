@@ -1,16 +1,21 @@
+import importlib.util
+import threading
+
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import picture, randomize
 
-from pyimagesearch import upscaling
+from pyimagesearch import runtimes, upscaling
 from pyimagesearch.errors import UserError
 from pyimagesearch.metadata import Metadata
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.pictures import Picture
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.upscaling import Upscaler, pieces, upscale_picture, within
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
 
 def make_generator(blocks=1, scale=4, **options):
@@ -121,6 +126,41 @@ def test_a_strategy_computes_each_picture_once(as_made, two_replicas):
         sr = Upscaler(generator)(lr)
     whole = to_uint8(generator(lr[None].astype("float32")).numpy()[0])
     np.testing.assert_allclose(sr.astype(int), whole, atol=1)
+
+
+def test_several_devices_share_the_tiles_and_compute_each_once(two_replicas, monkeypatch):
+    """Each waits until both compute."""
+    on_device, both, computed = runtimes._on_device, threading.Barrier(2, timeout=60), []
+
+    def recorded(network, device):
+        compute = on_device(network, device)
+
+        def on_this_device(x):
+            computed.append((device, x.shape[1]))
+            both.wait()
+            return compute(x)
+
+        return on_this_device if network.name == "trunk" else compute
+
+    monkeypatch.setattr(runtimes, "_on_device", recorded)
+    lr = picture(90, 30)
+    with two_replicas.scope():
+        generator = make_generator()
+        sr = Upscaler(generator)(lr)
+    assert [device[-5:] for device, _ in sorted(computed)] == ["CPU:0", "CPU:1"]
+    assert {rows for _, rows in computed} == {55}  # half of them, and the 10 that are seen beyond
+    whole = to_uint8(generator(lr[None].astype("float32")).numpy()[0])
+    np.testing.assert_allclose(sr.astype(int), whole, atol=1)
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
+def test_pictures_of_16_bits_are_computed_in_float32(runtime):
+    generator = make_generator()
+    lr = np.random.default_rng(0).integers(0, 2**16, (40, 50, 3), np.uint16)
+    half, full = (Upscaler(generator, runtime, precision, tile=32) for precision in ("bfloat16", "float32"))
+    np.testing.assert_array_equal(half(lr), full(lr))
+    shallow = (lr >> 8).astype(np.uint8)
+    assert (half(shallow) != full(shallow)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
