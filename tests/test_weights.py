@@ -36,7 +36,7 @@ def test_on_photographs_both_are_nearer_than_bicubic(shipped):
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], 4)[0]}
     methods |= {name: upscaling.Upscaler(generator) for name, generator in shipped.items()}
     scores = by_model(list(evaluation.evaluate(photographs, methods)))
-    for name, gain in {"pretrained": 0.9, "srgan": 0.5}.items():
+    for name, gain in {"pretrained": 1.0, "srgan": 0.2}.items():
         assert scores[name].psnr_y > scores["bicubic"].psnr_y + gain
         assert scores[name].ssim_y > scores["bicubic"].ssim_y + 0.02
 
@@ -52,7 +52,7 @@ def test_srgan_is_the_sharper_of_the_two(shipped):
 
 def test_set5_has_the_figures_of_the_model_card(shipped, shared_data):
     set5 = evaluation.find_benchmark("Set5", str(shared_data / "Set5"), 4)
-    for name, expected in {"pretrained": 31.33, "srgan": 30.52}.items():
+    for name, expected in {"pretrained": 31.66, "srgan": 30.40}.items():
         upscale = upscaling.Upscaler(shipped[name])
         assert evaluation.means(list(evaluation.evaluate(set5, {name: upscale}))).psnr_y == pytest.approx(
             expected, abs=0.01
