@@ -6,10 +6,12 @@ Examples:
     python benchmarks/upscale.py --memory                              # time and memory up to 100 megapixels
     python benchmarks/upscale.py --tilings                             # other ways to divide a picture
     python benchmarks/upscale.py --quality SET5 --model outputs/models/generator.keras
+    python benchmarks/upscale.py --colours SET5                        # what agreeing with the input costs and gives
 """
 
 import argparse
 import functools
+import itertools
 import multiprocessing
 import pathlib
 import sys
@@ -25,8 +27,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import metrics, upscaling
-from pyimagesearch.config import Config
+from pyimagesearch import evaluation, metrics, upscaling
+from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Config
+from pyimagesearch.consistency import Reduction
 from pyimagesearch.generators import load_generator
 from pyimagesearch.pictures import read_rgb
 from pyimagesearch.recipe import build_generator
@@ -34,6 +37,7 @@ from pyimagesearch.upscaling import Upscaler
 
 LR_SIZE = (384, 512)
 FLOP_A_PIXEL = 231e3  # of the result, the tutorial's generator
+WAYS_TO_AGREE = ("colours held", "faithful")
 WAYS = [(runtime, precision) for runtime in ("tensorflow", "openvino") for precision in ("float32", "bfloat16")]
 
 
@@ -137,6 +141,39 @@ def compare_quality(folder: str, model: str) -> None:
         print(f"{runtime}, {precision}: {np.mean(values):.3f} dB (Y, {len(values)} pictures, 4-pixel border cut)")
 
 
+def as_made(upscale: Upscaler) -> Upscaler:
+    """Return an upscaler whose results stay as the generator makes them."""
+    upscale.agree = lambda lr, sr: None
+    return upscale
+
+
+def compare_colours(folder: str, runtime: str, precision: str, rounds: int) -> None:
+    """Print, for the project's generators, PSNR on a benchmark and processor time with and without agreement."""
+    benchmark = evaluation.find_benchmark(folder, folder, 4)
+    pairs = [benchmark.read(number) for number in range(len(benchmark.files))]
+    for path in (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR):
+        generator = load_generator(path)
+        ways = {"as made": as_made(Upscaler(generator, runtime, precision))}
+        ways |= {name: Upscaler(generator, runtime, precision, faithful=name == "faithful") for name in WAYS_TO_AGREE}
+        taken = {name: [] for name in ways}
+        for _, (name, way) in itertools.product(range(rounds + 1), ways.items()):
+            began = time.process_time()
+            way(pairs[0].hr)
+            taken[name].append(time.process_time() - began)
+        for name, way in ways.items():
+            results = [way(pair.lr) for pair in pairs]
+            psnr = np.mean([metrics.psnr(pair.hr, sr) for pair, sr in zip(pairs, results, strict=True)])
+            within = np.mean([within_a_level(pair.lr, sr) for pair, sr in zip(pairs, results, strict=True)])
+            more = min(taken[name][1:]) / min(taken["as made"][1:]) - 1
+            print(f"{path}, {name}: {psnr:.3f} dB, {within:.2%} of the input within a level, {more:+.1%} of the time")
+
+
+def within_a_level(lr: np.ndarray, sr: np.ndarray) -> float:
+    """Return the part of the values of an input from which a result, reduced again, differs by a level at most."""
+    reduced = metrics.to_uint8(Reduction(*lr.shape[:2], sr.shape[0] // lr.shape[0]).reduce(sr))
+    return float(np.mean(np.abs(reduced.astype(int) - lr) <= 1))
+
+
 def main() -> None:
     """Measure what the flags ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,11 +181,14 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--tilings", action="store_true")
     parser.add_argument("--quality", metavar="DIR", help="a folder with HR/ and LRx4/")
+    parser.add_argument("--colours", metavar="DIR", help="a folder with HR/")
     parser.add_argument("--model", metavar="PATH", help="a trained generator, for --quality")
     parser.add_argument("--tile", type=cli.positive_int)
     args = parser.parse_args()
     if args.quality:
         compare_quality(args.quality, args.model)
+    elif args.colours:
+        compare_colours(args.colours, "openvino", "bfloat16", args.rounds)
     elif args.memory:
         compare_memory(args.tile)
     elif args.tilings:

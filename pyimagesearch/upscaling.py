@@ -123,7 +123,7 @@ class Upscaler:
         while True:
             try:
                 sr = self._upscale(lr, is_grey, progress or (lambda pixels: None))
-                self._agree(lr[..., : sr.shape[-1]], sr)
+                self.agree(lr[..., : sr.shape[-1]], sr)
                 return sr.repeat(3, axis=-1) if is_grey else sr
             except OUT_OF_MEMORY:
                 if self.tile // 2 <= 2 * self.reach:
@@ -131,7 +131,7 @@ class Upscaler:
                 self.tile //= 2
                 logging.warning("out of memory: going on with tiles of %d pixels", self.tile)
 
-    def _agree(self, lr: np.ndarray, sr: np.ndarray) -> None:
+    def agree(self, lr: np.ndarray, sr: np.ndarray) -> None:
         """Make a result agree with its input, in place; both have one channel or three."""
         if self.faithful:
             project(lr, sr)

@@ -339,8 +339,9 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
         expected = np.array(means[source], float)
         if form == "jpeg" and before.pixels.shape[-1] in (2, 4):
             expected = (expected + 255) / 2  # the other half is white
-        twice_lossy = form in ("jpeg", "webp") and source.endswith((".avif", ".jpg", ".webp", ".HEIC"))
-        if np.abs(mean_seen(target) - expected).max() > (2 if twice_lossy else 1):
+        lossy = source.endswith((".avif", ".jpg", ".webp", ".HEIC"))  # and so off by itself
+        tolerance = (2 if form in ("jpeg", "webp") else 1.5) if lossy else 1
+        if np.abs(mean_seen(target) - expected).max() > tolerance:
             wrong.append((os.path.basename(source), mean_seen(target), expected))
         if form in ("png", "tiff"):
             assert after.pixels.dtype == before.pixels.dtype

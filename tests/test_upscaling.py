@@ -128,7 +128,7 @@ def test_a_strategy_computes_each_picture_once(as_made, two_replicas):
     np.testing.assert_allclose(sr.astype(int), whole, atol=1)
 
 
-def test_several_devices_share_the_tiles_and_compute_each_once(two_replicas, monkeypatch):
+def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_replicas, monkeypatch):
     """Each waits until both compute."""
     on_device, both, computed = runtimes._on_device, threading.Barrier(2, timeout=60), []
 
