@@ -61,14 +61,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:
     """Return the photographs that the flags ask for."""
-    scale, min_size = config.scaling_factor, max(*config.hr_shape[:2], config.infer_hr_size)
+    scale, min_size = config.scaling_factor, config.least_photograph
     if args.sample:
-        return sources.sample(scale)
+        return sources.sample(scale, min_size)
     if args.images and args.test_images:
         return photographs.folders(args.images, args.test_images, scale, min_size)
     if args.images:
         return photographs.folder(args.images, args.test_fraction or 0.1, scale, min_size, config.seed)
-    return sources.div2k(config.dataset, scale, args.manual_dir)
+    return sources.div2k(config.dataset, scale, min_size, args.manual_dir)
 
 
 def verify(records: str) -> None:

@@ -24,7 +24,7 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import keras
 
 from pyimagesearch import degradations, devices, evaluation, evaluation_reports, generators, runtimes, upscaling, utils
-from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Config
+from pyimagesearch.config import SHIPPED_GENERATORS, Config
 from pyimagesearch.evaluation_reports import Measured, Result
 from pyimagesearch.files import short_names
 from pyimagesearch.vgg import VGG
@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="auto: bfloat16 where it is fast",
     )
     args = parser.parse_args(argv)
-    args.model = args.model or [SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR]
+    args.model = args.model or [SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan")]
     if "://" in args.output:
         parser.error(f"--output {args.output}: tables are written to this machine only; give a folder on it")
     if args.vgg_layer and not args.vgg_weights:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append(Result(benchmark, list(evaluation.evaluate(benchmark, methods, vgg))))
         print(evaluation_reports.section(results[-1]), end="\n\n", flush=True)
         evaluation_reports.write_tables(results, measured, args.output)
-        figure = evaluation_reports.worst_and_best(results[-1], methods)
+        figure = evaluation_reports.from_worst_to_best(results[-1], methods)
         utils.save_figure(figure, os.path.join(args.output, f"{benchmark.name.replace('/', ' ')}.png"))
     logging.info("tables and figures written: %s", args.output)
     return 0

@@ -6,7 +6,7 @@ Examples:
     python inference.py --input photo.jpg --output large.webp
     python inference.py --input photo.jpg --blend 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
-    python inference.py --input film.mp4
+    python inference.py --input film.mp4 --model-name fast
     python inference.py --device gpu                     # the comparison grid
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
@@ -35,7 +35,7 @@ from pyimagesearch import (
     upscaling,
     utils,
 )
-from pyimagesearch.config import Paths
+from pyimagesearch.config import SHIPPED_GENERATORS, Paths
 from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.files import printable
 from pyimagesearch.pictures import FORMATS
@@ -48,9 +48,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     cli.add_shared_flags(parser)
     add = parser.add_argument
     add("--input", nargs="+", metavar="PATH", help="pictures and films to make larger: files, folders, patterns")
-    add = parser.add_argument_group("with --input").add_argument
-    add("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
-    add("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
+    group = parser.add_argument_group("with --input")
+    choose = group.add_mutually_exclusive_group().add_argument
+    choose("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
+    choose("--model-name", choices=SHIPPED_GENERATORS, help="one of the generators that come with the project")
+    choose("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
+    add = group.add_argument
     add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
     add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
@@ -68,23 +71,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
     args = parser.parse_args(argv)
     if not args.input:
-        for name in (
-            "model",
-            "blend",
-            "faithful",
-            "output",
-            "format",
-            "outscale",
-            "overwrite",
-            "compare",
-            "html",
-            "tile",
-        ):
-            if getattr(args, name) is not parser.get_default(name):
+        names = "model model-name blend faithful output format outscale overwrite compare html tile"
+        for name in names.split():
+            dest = name.replace("-", "_")
+            if getattr(args, dest) is not parser.get_default(dest):
                 parser.error(f"--{name} goes with --input")
-    if args.model and args.blend is not None:
-        parser.error("--blend mixes two generators, --model names one; give one of the flags")
     return args
+
+
+def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], float | None]:
+    """Return the paths of one generator, or of two and the share of the second."""
+    if args.model_name:
+        return [SHIPPED_GENERATORS[args.model_name]], None
+    if args.model:
+        return [args.model], None
+    return generators.choose_mixture(paths, args.blend, trained=bool(args.outputs or args.bucket))
 
 
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
@@ -96,8 +97,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
-    trained = bool(args.outputs or args.bucket)
-    chosen = ([args.model], None) if args.model else generators.choose_mixture(paths, args.blend, trained)
+    chosen = choose_models(args, paths)
     made = results.Results(folder, results.settings_of(*chosen, args.outscale, args.faithful))
     states = {job: made.state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]

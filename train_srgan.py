@@ -39,6 +39,9 @@ from pyimagesearch.losses import Losses
 from pyimagesearch.stages import Training
 from pyimagesearch.vgg import VGG
 
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+"""What Keras calls each precision."""
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -52,7 +55,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
     add("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
     add("--seed", type=cli.seed, metavar="N", help="settles initial weights and the order of the data")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 where it is fast")
+    add(
+        "--precision",
+        choices=("auto", *POLICIES),
+        default="auto",
+        help="auto: bfloat16 where it is fast, else float16 on GPUs where that is",
+    )
     add("--checkpoint-every", type=cli.positive_int, metavar="N", help="epochs from one checkpoint to the next")
     add("--validate-every", type=cli.positive_int, metavar="N", help="epochs from one validation to the next")
     add(
@@ -236,21 +244,14 @@ def train(training: Training, vgg: keras.Model, pretrain: bool, given: bool, num
     config, losses = training.config, Losses(num_replicas)
     layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
-    def gan_stage(generator: keras.Model) -> keras.Model:
-        discriminator = recipe.build_discriminator(config, layers["norm"])
-        return recipe.gan_stage(config, generator, discriminator, vgg, losses)
-
     generator = recipe.build_generator(config, **layers)
     generator.set_weights(training.snapshot.generator.get_weights())
     if pretrain:
-        rehearsal = gan_stage(recipe.build_generator(config, **layers))
-        load_batches = functools.partial(training.load_batches, hr_crop_size=config.hr_shape[0])
-        seconds = training_loop.seconds_per_step(rehearsal, load_batches, training.jit_compile)
-        seconds_after = seconds * config.steps_per_epoch * config.finetune_epochs
         stage = recipe.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
-        training.run("pretrain", stage, seconds_after)
+        training.run("pretrain", stage)
         generator.set_weights(training.snapshot.generator.get_weights())
-    training.run("finetune", gan_stage(generator))
+    discriminator = recipe.build_discriminator(config, layers["norm"])
+    training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
 
 
 def prepare(
@@ -286,9 +287,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = [] if args.fresh else run_config.begun(paths)
     start = find_start(args.init_generator, paths, bool(begun))
     config = choose_config(args, start)
-    precision = devices.choose_precision(args.precision)
-    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    tfrecords.check_crops(paths.records, max(config.hr_shape[0], *config.pretrain_crops, 0))
+    precision = devices.choose_precision(args.precision, training=True)
+    keras.config.set_dtype_policy(POLICIES[precision])
+    tfrecords.check_crops(paths.records, config.hr_shape[0])
+    tfrecords.check_crops(paths.records, max(config.pretrain_crops, default=0), "--pretrain-crops")
     if config.degradation == "photo" and tfrecords.has_own_lr(paths.records):
         raise UserError(
             f"--degradation photo: {paths.records} has low-resolution images of its own, which it would replace; "

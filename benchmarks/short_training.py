@@ -16,7 +16,7 @@ from precision import train  # which finds the package
 import numpy as np
 
 from pyimagesearch import cli, evaluation, generators, tfrecords, upscaling
-from pyimagesearch.config import SHIPPED_PRETRAINED_GENERATOR, Config
+from pyimagesearch.config import SHIPPED_GENERATORS, Config
 
 PLAIN = Config(
     train_batch_size=8,
@@ -71,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
     benchmarks = [evaluation.find_benchmark(folder, folder, 4) for folder in args.benchmark]
-    given = generators.fold_batch_norm(generators.load_generator(SHIPPED_PRETRAINED_GENERATOR)).get_weights()
+    given = generators.fold_batch_norm(generators.load_generator(SHIPPED_GENERATORS["pretrained"])).get_weights()
     variants = {
         **{name: (base, changes, None) for name, (base, changes) in VARIANTS.items()},
         FOLDED: (BEST, {}, given),

@@ -30,7 +30,7 @@ INSET_PARTS = 12
 """How many times smaller than the picture's longest side an inset's part of it is, before and after."""
 
 
-TRUTH_INSET_SIZE = 96
+TRUTH_INSET_SIZE = 160
 """The side of an inset's part of a picture beside its truth, in pixels."""
 
 

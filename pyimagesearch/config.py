@@ -49,7 +49,7 @@ class Config(GANRecipe):
     # Records
     scaling_factor: int = 4
     shard_size: int = 256  # about
-    record_size: int = 480  # the longest side of a training record, HR
+    record_size: int = 480  # the longest side of a training record, HR, of small crops; see longest_record
 
     # Training data
     hr_shape: tuple[int, int, int] = (96, 96, 3)
@@ -110,6 +110,19 @@ class Config(GANRecipe):
         """The shape of a low-resolution training crop."""
         height, width, channels = self.hr_shape
         return height // self.scaling_factor, width // self.scaling_factor, channels
+
+    @property
+    def longest_record(self) -> int:
+        """The longest side of a training record, HR: three times the crop at least.
+
+        Records overlap by the crop, less a step. So they have at most 2.25 times the pixels of their photograph.
+        """
+        return max(self.record_size, 3 * self.hr_shape[0])
+
+    @property
+    def least_photograph(self) -> int:
+        """The least height and width of a photograph: that of a crop and of a square that is measured."""
+        return max(*self.hr_shape[:2], self.infer_hr_size)
 
     @property
     def pretrain_phases(self) -> list[tuple[int, int]]:
@@ -202,6 +215,9 @@ PRESETS = {
     ),
 }
 
+# A tenth of the computation of "shipped", for previews and video.
+PRESETS["fast"] = dataclasses.replace(PRESETS["shipped"], feature_maps=32, residual_blocks=4, upsampling_maps=32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Paths:
@@ -259,8 +275,5 @@ class Paths:
 
 _WEIGHTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
 
-SHIPPED_PRETRAINED_GENERATOR = os.path.join(_WEIGHTS, "pretrained.keras")
-"""The pretrained generator that comes with the project."""
-
-SHIPPED_GENERATOR = os.path.join(_WEIGHTS, "srgan.keras")
-"""The SRGAN generator that comes with the project."""
+SHIPPED_GENERATORS = {name: os.path.join(_WEIGHTS, f"{name}.keras") for name in ("pretrained", "srgan", "fast")}
+"""The generators that come with the project, by name."""

@@ -4,6 +4,7 @@ import concurrent.futures
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -106,7 +107,7 @@ def create(
 def _plan(split: str, pictures: Pictures, root: str, config: Config, strict: bool) -> Iterator[Shard]:
     """Yield the shards of a split, each of as many whole pictures as make up `config.shard_size` pieces or more."""
     scale = config.scaling_factor
-    pieces = (config.record_size, config.hr_shape[0]) if split == "train" else (None, None)
+    pieces = (config.longest_record, config.hr_shape[0]) if split == "train" else (None, None)
     enough = config.shard_size * _record_bytes((config.record_size, config.record_size), scale, None, None)
     first, number, size = 0, 0, 0
     for last, picture_size in enumerate(pictures.sizes, start=1):
@@ -210,22 +211,25 @@ def _finish(
     root: str, shards: Sequence[Shard], source: Source, config: Config, facts: dict[str, Any]
 ) -> dict[str, int]:
     """Turn the journals into the manifest and the list of skipped pictures; return what `create` does."""
-    skipped, splits = list(source.skipped), {shard.split: {} for shard in shards}
+    skipped, splits = {shard.split: [] for shard in shards}, {shard.split: {} for shard in shards}
     for shard in shards:
         journal = json.loads(_read(shard.journal))
-        skipped += journal["skipped"]
+        skipped[shard.split] += journal["skipped"]
         if records := journal["manifest"]["records"]:
             splits[shard.split][os.path.basename(shard.path(records))] = journal["manifest"]
-    if skipped or source.unread:
-        _write_skipped(os.path.join(root, SKIPPED), [*skipped, *source.unread])
+    left_out = [*source.skipped, *itertools.chain.from_iterable(skipped.values())]
+    if left_out or source.unread:
+        _write_skipped(os.path.join(root, SKIPPED), [*left_out, *source.unread])
     counts = {split: sum(shard["records"] for shard in names.values()) for split, names in splits.items()}
     for split, count in counts.items():
         if not count:
-            raise UserError(f"{root}: no picture of the {split} part could be used; see {SKIPPED} there")
-    settings = {name: getattr(config, name) for name in ("record_size", "hr_shape", "shard_size", "seed")}
+            last = ": ".join(skipped[split][-1])
+            raise UserError(f"{root}: no picture of the {split} part could be used; see {SKIPPED} there; {last}")
+    settings = {name: getattr(config, name) for name in ("hr_shape", "shard_size", "seed")}
+    settings["record_size"] = config.longest_record
     tfrecords.write_manifest(root, config.scaling_factor, splits, configuration=settings, **facts)
     tf.io.gfile.rmtree(os.path.join(root, _JOURNALS))
-    return {**counts, "skipped": len(skipped)}
+    return {**counts, "skipped": len(left_out)}
 
 
 def _write_skipped(path: str, skipped: Iterable[Sequence[str]]) -> None:

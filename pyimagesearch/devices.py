@@ -185,21 +185,33 @@ def compiles_well(strategy: tf.distribute.Strategy) -> bool:
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 
-def choose_precision(precision: str) -> str:
-    """Return "float32" or "bfloat16" for a `--precision`; "auto" is bfloat16 on hardware that computes fast in it."""
+def choose_precision(precision: str, training: bool = False) -> str:
+    """Return "float32", "bfloat16" or "float16" for a `--precision`.
+
+    "auto" is bfloat16 on hardware that computes fast in it, or else, for training, float16 on GPUs that do in that.
+    """
     if precision != "auto":
         return precision
-    precision = "bfloat16" if _computes_bfloat16() else "float32"
+    capability = _compute_capability()
+    if capability >= (8, 0) if capability else _computes_bfloat16():
+        precision = "bfloat16"
+    else:
+        precision = "float16" if training and capability and capability >= (7, 0) else "float32"
     logging.info("precision: %s", precision)
     return precision
 
 
+def _compute_capability() -> tuple[int, int] | None:
+    """Return the least compute capability of all GPUs, if there are any."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return min((detail.get("compute_capability", (0, 0)) for detail in details), default=None)
+
+
 def _computes_bfloat16() -> bool:
+    """Return whether the TPU, or the CPU where there is none, computes fast in bfloat16."""
     if tf.config.list_logical_devices("TPU"):
         return True
-    if gpus := tf.config.list_physical_devices("GPU"):
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
     try:
         with open("/proc/cpuinfo") as file:
             features = set(file.read().split())

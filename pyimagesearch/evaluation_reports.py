@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from pyimagesearch import metrics
@@ -14,6 +15,9 @@ from pyimagesearch.comparison import Truth, against_truth
 from pyimagesearch.degradations import Fixed
 from pyimagesearch.evaluation import PSNR_OF_EQUALS, Benchmark, Row, Score, Upscale, means
 from pyimagesearch.files import written_whole
+
+FIGURE_ROWS = 5
+"""How many images a figure shows at most."""
 
 
 class Measured(NamedTuple):
@@ -168,18 +172,19 @@ def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> 
             file.write(text)
 
 
-def worst_and_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
-    """Draw what the methods make of the pictures on which the last of them has the lowest and the highest PSNR on Y."""
+def from_worst_to_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
+    """Draw what the methods make of at most `FIGURE_ROWS` images, evenly spread in the order of the last one's PSNR."""
     benchmark, rows = result
     last = [row.score.psnr_y for row in rows if row.model == rows[-1].model]
-    extremes = {last.index(min(last)): "worst", last.index(max(last)): "best"}
-    return against_truth([_truth(title, benchmark, number, rows, methods) for number, title in extremes.items()])
+    places = np.linspace(0, len(last) - 1, min(FIGURE_ROWS, len(last)))
+    numbers = np.argsort(last)[places.round().astype(int)]
+    return against_truth([_truth(benchmark, number, rows, methods) for number in numbers])
 
 
-def _truth(title: str, benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:
+def _truth(benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:
     pair = benchmark.read(number)
     captions = {
         row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.picture == pair.name
     }
     results = {name: upscale(pair.lr) for name, upscale in methods.items()}
-    return Truth(f"{pair.name} ({title})", pair.hr, results, captions)
+    return Truth(pair.name, pair.hr, results, captions)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
+from pyimagesearch.config import SHIPPED_GENERATORS, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.training_layers import PackedConv2D
 
@@ -46,7 +46,7 @@ def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
     if trained or tf.io.gfile.exists(paths.generator):
         return paths.pretrained_generator, paths.generator
     logging.info("no trained SRGAN in %s: taking the one that came with the project", paths.outputs)
-    return SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR
+    return SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"]
 
 
 def choose_mixture(paths: Paths, share: float | None, trained: bool = False) -> tuple[list[str], float | None]:

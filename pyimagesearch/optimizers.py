@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 """A learning rate, or what gives it by the step."""
+
+
+def _average_momentum(optimizer: keras.optimizers.Optimizer) -> keras.KerasTensor:
+    """Return the momentum of an optimizer's averages at its present step t: `ema_momentum`, at most t / (10 + t)."""
+    step = ops.cast(optimizer.iterations, "float32")
+    return ops.minimum(step / (10 + step), optimizer.ema_momentum)
 
 
 class _EarlyAverages(keras.optimizers.Optimizer):
@@ -17,8 +24,7 @@ class _EarlyAverages(keras.optimizers.Optimizer):
     """
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
-        step = ops.cast(self.iterations, "float32")
-        momentum = ops.minimum(step / (10 + step), self.ema_momentum)
+        momentum = _average_momentum(self)
         for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
             average.assign(momentum * average + (1 - momentum) * variable)
 
@@ -45,6 +51,54 @@ class ConvolutionMuon(_EarlyAverages, keras.optimizers.Muon):
         matrix = ops.reshape(gradient + self.momentum * m, (-1, variable.shape[-1]))  # Nesterov, [k * k * C, F]
         update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
         self.assign_sub(variable, ops.reshape(update, variable.shape))
+
+
+class StatisticsAverages:
+    """Averages of a network's statistics of batch normalization, for the averaged weights that an optimizer keeps.
+
+    The statistics of the last step belong to the last weights. Averages of both belong together.
+    """
+
+    def __init__(self, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        """Take a network and the optimizer of its weights; without averages of them, there are none here."""
+        self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        self.statistics = network.non_trainable_variables if self.optimizer.use_ema else []
+        self.averages = [
+            keras.Variable(ops.convert_to_tensor(value), trainable=False, aggregation="only_first_replica")
+            for value in self.statistics
+        ]
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """What a checkpoint must hold."""
+        return [average.value for average in self.averages]
+
+    def update(self) -> None:
+        """Average the present statistics, with the momentum of the weights; to be called before these are updated."""
+        momentum = _average_momentum(self.optimizer)
+        for statistic, average in zip(self.statistics, self.averages, strict=True):
+            average.assign(average + (1 - momentum) * (statistic - average))
+
+
+class LossScaling(keras.optimizers.LossScaleOptimizer):
+    """An optimizer for float16: losses are scaled, so that small gradients are not rounded to 0.
+
+    A step with gradients that are not finite, on any replica, halves the scale and changes no weight. After 2,000 steps
+    without, the scale doubles.
+    """
+
+    @property
+    def iterations(self) -> keras.Variable:
+        """The number of steps, those that changed no weight included; `inner_optimizer` counts the others."""
+        return self._iterations
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Apply gradients of a loss from `scale_loss`."""
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in grads])
+        spoilt = tf.distribute.get_replica_context().all_reduce("sum", 1.0 - tf.cast(finite, tf.float32))
+        grads = [tf.where(spoilt > 0, tf.constant(float("nan"), gradient.dtype), gradient) for gradient in grads]
+        super().apply(grads, trainable_variables)
+        self._iterations.assign_add(1)
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import fault, find_files, kinds, printable, reason
 from pyimagesearch.pictures import PICTURE_ENDINGS, PictureError, read_rgb, read_size
-from pyimagesearch.sources import Skipped, Source, make_pair
+from pyimagesearch.sources import Skipped, Source, make_pair, too_small
 from pyimagesearch.tfrecords import Pair
 
 
@@ -135,8 +135,8 @@ def _usable(
         path = os.path.join(root, name)
         try:
             height, width = read_size(path)
-            if min(height, width) < min_size:
-                raise PictureError(f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed")
+            if small := too_small(height, width, min_size):
+                raise PictureError(small)
             sha256 = _sha256(path)
             if sha256 in known:
                 raise PictureError(f"the same file as {printable(known[sha256])}")

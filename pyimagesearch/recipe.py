@@ -9,7 +9,7 @@ from pyimagesearch.config import Config
 from pyimagesearch.errors import UserError
 from pyimagesearch.generators import scaling_factor
 from pyimagesearch.losses import Losses
-from pyimagesearch.optimizers import Adam, ConvolutionMuon, Rate, WarmUp
+from pyimagesearch.optimizers import Adam, ConvolutionMuon, LossScaling, Rate, WarmUp
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import LossFunction, SRGANPretraining, SRGANTraining
 
@@ -88,8 +88,16 @@ def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalizat
     )
 
 
+def _optimizer_for(network: keras.Model, config: Config, stage: str, of_generator: bool) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a network, which scales losses if the network computes in float16."""
+    optimizer = make_optimizer(config, stage, of_generator)
+    if any(layer.compute_dtype == "float16" for layer in network.layers):
+        return LossScaling(optimizer, name=f"{optimizer.name}_scaling")
+    return optimizer
+
+
 def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a network for the stage "pretrain" or "finetune".
+    """Make the optimizer of a float32 or bfloat16 network for the stage "pretrain" or "finetune".
 
     That of the generator averages the weights, if `config` wants averages.
     """
@@ -129,7 +137,7 @@ def pretraining_stage(
     """Compile the first stage."""
     stage = SRGANPretraining(generator, config.pixel_scale, freeze_batch_norm)
     pixel_loss = {"mse": losses.mse_loss, "l1": losses.l1_loss}[config.pretrain_loss]
-    stage.compile(make_optimizer(config, "pretrain"), pixel_loss)
+    stage.compile(_optimizer_for(generator, config, "pretrain", True), pixel_loss)
     return stage
 
 
@@ -138,7 +146,8 @@ def gan_stage(
 ) -> SRGANTraining:
     """Compile the second stage."""
     stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, config)
-    g_optimizer, d_optimizer = (make_optimizer(config, "finetune", of_generator) for of_generator in (True, False))
+    g_optimizer = _optimizer_for(generator, config, "finetune", True)
+    d_optimizer = _optimizer_for(discriminator, config, "finetune", False)
     stage.compile(g_optimizer, d_optimizer, **gan_losses(losses))
     return stage
 
@@ -156,12 +165,17 @@ class Snapshot:
         """Build a generator of Keras's own layers, in float32 whatever the training's precision."""
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("float32")
+        self.averaged = bool(config.ema_momentum)
         self.generator = build_generator(config)
         keras.config.set_dtype_policy(policy)
 
     def take(self, stage: keras.Model) -> keras.Model:
         """Return this generator with the present weights of a stage that has taken at least one step."""
         self.generator.set_weights(stage.generator.get_weights())
-        if stage.g_optimizer.use_ema:
+        if self.averaged:
             stage.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
+            for variable, average in zip(
+                self.generator.non_trainable_variables, stage.statistics.averages, strict=True
+            ):
+                variable.assign(average)
         return self.generator

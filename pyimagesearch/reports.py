@@ -24,17 +24,16 @@ Logs = dict[str, float]
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the whole run.
+    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the stage.
 
     Adds `images_per_second` to the logs.
     """
 
-    def __init__(self, title: str, global_batch_size: int, seconds_after: float = 0.0) -> None:
-        """Take what the stage is called, its images a step, and how long the rest of the run will take after it."""
+    def __init__(self, title: str, global_batch_size: int) -> None:
+        """Take what the stage is called, and its images a step."""
         super().__init__()
         self.title = title
         self.global_batch_size = global_batch_size
-        self.seconds_after = seconds_after
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.taken = 0
@@ -62,14 +61,14 @@ class Progress(keras.callbacks.Callback):
         self.taken += 1
         self.left -= 1
         if logs and not self.bar.disable:
-            self.bar.set_postfix_str(f"{_text(logs)}, {self._time_left()} left in all", refresh=False)
+            self.bar.set_postfix_str(f"{_text(logs)}, {self._time_left()} left", refresh=False)
         self.bar.update(self.global_batch_size)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs["images_per_second"] = self.epoch_steps * self.global_batch_size / (time.monotonic() - self.epoch_began)
         if self.bar.disable:
             logging.info(
-                "%s: epoch %d of %d, %s, %.0f images/s, %s left in all",
+                "%s: epoch %d of %d, %s, %.0f images/s, %s left",
                 self.title,
                 epoch + 1,
                 self.params["epochs"],
@@ -79,8 +78,7 @@ class Progress(keras.callbacks.Callback):
             )
 
     def _time_left(self) -> str:
-        seconds = (time.monotonic() - self.began) / self.taken * self.left
-        return tqdm.format_interval(seconds + self.seconds_after)
+        return tqdm.format_interval((time.monotonic() - self.began) / self.taken * self.left)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         self.redirection.__exit__(None, None, None)

@@ -20,7 +20,10 @@ from pyimagesearch.pictures import read_rgb
 from pyimagesearch.tfrecords import Pair
 
 SAMPLE_PIECE_SIZE = 152
-"""The longest side of the held-out pieces of the sample photographs."""
+"""The longest side of the held-out pieces of the sample photographs; the shortest is eight pixels less at most."""
+
+SAMPLE_SIZE = (300, 451)
+"""The height and width of the smallest sample photograph, which is the one held out."""
 
 DIV2K_SIZE = (1404, 2040)
 """About the height and width of a picture of DIV2K."""
@@ -31,6 +34,13 @@ class Skipped(NamedTuple):
 
     name: str
     reason: str
+
+
+def too_small(height: int, width: int, min_size: int) -> str | None:
+    """Return why a picture of this height and width cannot be used, if it is smaller than `min_size` on any side."""
+    if min(height, width) < min_size:
+        return f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed"
+    return None
 
 
 class Pictures(Protocol):
@@ -61,11 +71,15 @@ class Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Div2k:
-    """A part of a split of DIV2K, prepared by tensorflow-datasets in the folder `builder_dir`."""
+    """A part of a split of DIV2K, prepared by tensorflow-datasets in the folder `builder_dir`.
+
+    Pictures of less than `min_size` pixels on any side are skipped.
+    """
 
     builder_dir: str
     split: str
     scale: int
+    min_size: int
     first: int
     last: int
 
@@ -78,7 +92,7 @@ class Div2k:
         """See `Pictures`."""
         return dataclasses.replace(self, first=self.first + first, last=self.first + last)
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Pair | Skipped]:
         """See `Pictures`. The PNG files are read as DIV2K has them: tensorflow-datasets keeps their bytes."""
         builder = tfds.builder_from_directory(self.builder_dir)
         examples = builder.as_dataset(
@@ -88,29 +102,37 @@ class Div2k:
         )
         for example in tfds.as_numpy(examples):
             lr, hr = (read_rgb(io.BytesIO(example[name])) for name in ("lr", "hr"))
-            height, width, _ = lr.shape
-            yield Pair(example["tfds_id"].decode(), lr, hr[: height * self.scale, : width * self.scale])
+            name, height, width = example["tfds_id"].decode(), *(self.scale * side for side in lr.shape[:2])
+            reason = too_small(height, width, self.min_size)
+            yield Skipped(name, reason) if reason else Pair(name, lr, hr[:height, :width])
 
 
-def div2k(dataset: str, scale: int, manual_dir: str | None = None) -> Source:
+def div2k(dataset: str, scale: int, min_size: int, manual_dir: str | None = None) -> Source:
     """Return DIV2K (Agustsson and Timofte, 2017), prepared by tensorflow-datasets the first time.
 
     Args:
         dataset: its name in tensorflow-datasets, "div2k/bicubic_x4".
         scale: how many times larger HR is than LR.
+        min_size: the least height and width of a picture, in pixels.
         manual_dir: a folder with DIV2K's own four zip files; they are downloaded if None.
 
     Raises:
-        UserError: a zip file is missing or damaged, or cannot be downloaded.
+        UserError: most pictures are smaller than `min_size`; a zip file is missing or damaged, or cannot be downloaded.
     """
+    _check_size("most photographs of DIV2K", DIV2K_SIZE, min_size)
     builder = tfds.builder(dataset)
     if not builder.is_prepared():
         _prepare(builder, manual_dir)
     splits = (
-        Div2k(str(builder.data_path), split, scale, 0, builder.info.splits[split].num_examples)
+        Div2k(str(builder.data_path), split, scale, min_size, 0, builder.info.splits[split].num_examples)
         for split in ("train", "validation")
     )
     return Source(*splits)
+
+
+def _check_size(what: str, size: tuple[int, int], min_size: int) -> None:
+    if reason := too_small(*size, min_size):
+        raise UserError(f"--crop-size: {reason} of {what}; {min(size) // 8 * 8} works")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
@@ -153,13 +175,20 @@ class Samples:
         return cut(pairs, self.piece_size) if self.piece_size else pairs
 
 
-def sample(scale: int) -> Source:
-    """Return scikit-image's sample photographs: three to train on and, held out, a cat in six pieces.
+def sample(scale: int, min_size: int) -> Source:
+    """Return scikit-image's sample photographs: three to train on and, held out, a cat.
 
     Args:
         scale: how many times larger HR is than LR.
+        min_size: the least height and width that is needed, in pixels. The cat is in six pieces, or whole if these were
+            smaller.
+
+    Raises:
+        UserError: the smallest photograph is smaller than `min_size`.
     """
-    return Source(Samples(("astronaut", "coffee", "rocket"), scale), Samples(("chelsea",), scale, SAMPLE_PIECE_SIZE))
+    _check_size("the sample photographs", SAMPLE_SIZE, min_size)
+    piece_size = SAMPLE_PIECE_SIZE if min_size <= SAMPLE_PIECE_SIZE - 8 else None
+    return Source(Samples(("astronaut", "coffee", "rocket"), scale), Samples(("chelsea",), scale, piece_size))
 
 
 def make_pair(name: str, hr: np.ndarray, scale: int) -> Pair:

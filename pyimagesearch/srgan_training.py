@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from pyimagesearch.config import GANRecipe
+from pyimagesearch.optimizers import StatisticsAverages
 
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -34,6 +35,7 @@ class SRGANPretraining(keras.Model):
         super().compile(optimizer=None)
         self.g_optimizer = optimizer
         self.pixel_loss = pixel_loss
+        self.statistics = StatisticsAverages(self.generator, optimizer)
         optimizer.build(self.generator.trainable_variables)
 
     @property
@@ -44,7 +46,7 @@ class SRGANPretraining(keras.Model):
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
-        return {"generator": self.generator, "g_optimizer": self.g_optimizer}
+        return {"generator": self.generator, "g_optimizer": self.g_optimizer, "statistics": self.statistics.state}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Take one step.
@@ -59,8 +61,10 @@ class SRGANPretraining(keras.Model):
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=not self.freeze_batch_norm)  # [B, S*h, S*w, 3]
             loss = self.pixel_loss(self.pixel_scale * hr, self.pixel_scale * sr)
+            scaled_loss = self.g_optimizer.scale_loss(loss)
+        self.statistics.update()
         variables = self.generator.trainable_variables
-        self.g_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.g_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
         return {"pixel_loss": loss}
 
 
@@ -108,6 +112,7 @@ class SRGANTraining(keras.Model):
         self.g_optimizer = g_optimizer
         self.d_optimizer = d_optimizer
         self.losses_by_name = {"bce_loss": bce_loss, "mse_loss": mse_loss, **other_losses}
+        self.statistics = StatisticsAverages(self.generator, g_optimizer)
         g_optimizer.build(self.generator.trainable_variables)
         d_optimizer.build(self.discriminator.trainable_variables)
 
@@ -120,7 +125,7 @@ class SRGANTraining(keras.Model):
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
         names = ("generator", "discriminator", "g_optimizer", "d_optimizer")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"statistics": self.statistics.state}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Train the discriminator, then the generator.
@@ -148,6 +153,7 @@ class SRGANTraining(keras.Model):
         for number in range(self.recipe.discriminator_steps):
             logs = self._discriminator_step(*self._shift(number, hr, sr))
         gradient, g_logs = self._generator_gradient(lr, hr, sr)
+        self.statistics.update()
         variables = self.generator.trainable_variables
         self.g_optimizer.apply(tape.gradient(sr, variables, output_gradients=gradient), variables)
         return logs | g_logs
@@ -161,8 +167,9 @@ class SRGANTraining(keras.Model):
                 bce_loss = self.losses_by_name["bce_loss"]
                 real_labels = tf.ones_like(real) - self.recipe.label_smoothing
                 loss = bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
+            scaled_loss = self.d_optimizer.scale_loss(loss)
         variables = self.discriminator.trainable_variables
-        self.d_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.d_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
         return {
             "d_loss": loss,
             "d_real": _share(tf.sigmoid(real)),
@@ -173,7 +180,10 @@ class SRGANTraining(keras.Model):
     def _generator_gradient(
         self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs."""
+        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs.
+
+        The gradient is that of the loss as the generator's optimizer scales it.
+        """
         recipe, number = self.recipe, self.recipe.discriminator_steps
         losses = {
             "content": (1.0, lambda: self._content_loss(*self._shift(number, hr, sr))),
@@ -192,12 +202,15 @@ class SRGANTraining(keras.Model):
             with tf.GradientTape() as tape:
                 tape.watch(sr)
                 loss = compute()
-            gradients[name] = weight * tape.gradient(loss, sr)
+                scaled_loss = self.g_optimizer.scale_loss(loss)
+            gradients[name] = weight * tape.gradient(scaled_loss, sr)
             logs[f"{name}_loss"] = loss
             logs["g_loss"] += weight * loss
         norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
         total = sum(norms.values())
-        logs |= {f"{name}_share": _share(tf.math.divide_no_nan(norm, total)) for name, norm in norms.items()}
+        is_finite = tf.math.is_finite(total)  # not so in a step that the optimizer leaves out
+        shares = {name: tf.math.divide_no_nan(norm, total) for name, norm in norms.items()}
+        logs |= {f"{name}_share": _share(tf.where(is_finite, share, 0.0)) for name, share in shares.items()}
         return self._is_warm() * sum(gradients.values()), logs
 
     def _content_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:

@@ -39,11 +39,8 @@ class Training:
         self._save(self.paths.pretrained_generator, self.snapshot.generator)
         logging.info("starting from the given generator, saved as %s", self.paths.pretrained_generator)
 
-    def run(self, name: str, model: keras.Model, seconds_after: float = 0.0) -> keras.Model:
-        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved.
-
-        The time left that is shown includes `seconds_after`, those of the stage after this one.
-        """
+    def run(self, name: str, model: keras.Model) -> keras.Model:
+        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""
         config = self.config
         pretrain = name == "pretrain"
         epochs = config.pretrain_epochs if pretrain else config.finetune_epochs
@@ -56,7 +53,7 @@ class Training:
             config.steps_per_epoch,
             Checkpoints(self.paths.checkpoints(name), model, self.writes),
             config.checkpoint_every,
-            self._callbacks(name, title, seconds_after),
+            self._callbacks(name, title),
             self.jit_compile,
         )
         generator = self.snapshot.take(model)
@@ -69,11 +66,11 @@ class Training:
         sides = self.config.pretrain_phases if pretrain else [(0, self.config.hr_shape[0])]
         return [(first, functools.partial(self.load_batches, hr_crop_size=side)) for first, side in sides]
 
-    def _callbacks(self, name: str, title: str, seconds_after: float) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, name: str, title: str) -> list[keras.callbacks.Callback]:
         config, paths = self.config, self.paths
         global_batch_size = config.train_batch_size * tf.distribute.get_strategy().num_replicas_in_sync
         validation = reports.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
-        callbacks = [reports.Progress(title, global_batch_size, seconds_after), reports.LearningRates(), validation]
+        callbacks = [reports.Progress(title, global_batch_size), reports.LearningRates(), validation]
         if name == "finetune":
             callbacks.append(reports.DiscriminatorWatch(1 - config.label_smoothing, config.relativistic))
         if self.writes:

@@ -177,17 +177,17 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
     return list(shards)
 
 
-def check_crops(root: str, crop_size: int) -> None:
+def check_crops(root: str, crop_size: int, flag: str = "--crop-size") -> None:
     """Check that HR crops of this side, in pixels, fit into every training record.
 
     Raises:
-        UserError: the records were made for smaller ones.
+        UserError: the records were made for smaller ones; `flag` is what asked for them.
     """
     largest = _read_manifest(root)["configuration"]["hr_shape"][0]
     if crop_size > largest:
         raise UserError(
             f"{root}: records for crops of {largest} pixels, not of {crop_size}; remove the folder and make it again "
-            f"with create_tfrecords.py --crop-size {crop_size}, or train with --crop-size {largest}"
+            f"with create_tfrecords.py --crop-size {crop_size}, or train with {flag} {largest}"
         )
 
 

@@ -5,7 +5,6 @@ import itertools
 import logging
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -79,15 +78,6 @@ def fit(
         ) from error
     finally:
         callbacks.on_train_end()
-
-
-def seconds_per_step(model: keras.Model, load_batches: LoadBatches, jit_compile: bool) -> float:
-    """Measure a step by taking three, after which `model` is of no use; arguments as in `fit` and its `phases`."""
-    step, batches = _distributed_step(model, jit_compile), _distributed_batches(load_batches, 0)
-    for _ in range(3):  # the first one compiles, and the second may
-        began = time.monotonic()
-        float(next(iter(step(next(batches)).values())))
-    return time.monotonic() - began
 
 
 def _run_epoch(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from pyimagesearch.checkpoints import Checkpoints, DivergenceError
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
+from pyimagesearch.optimizers import LossScaling
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
 from pyimagesearch.vgg import VGG
@@ -23,6 +24,16 @@ def pretraining(seed=1):
     keras.utils.set_random_seed(seed)
     stage = SRGANPretraining(SRGAN.generator(4, 4, 1))
     stage.compile(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.9), Losses(1).mse_loss)
+    return stage
+
+
+def float16(seed=1):
+    """A stage whose loss is scaled too much at first, and more after each second step."""
+    keras.config.set_dtype_policy("mixed_float16")
+    keras.utils.set_random_seed(seed)
+    stage = SRGANPretraining(SRGAN.generator(4, 4, 1))
+    optimizer = keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.9)
+    stage.compile(LossScaling(optimizer, initial_scale=2.0**33, dynamic_growth_steps=2), Losses(1).mse_loss)
     return stage
 
 
@@ -39,7 +50,8 @@ def gan(seed=1):
 def everything(stage):
     """All values that the further steps depend on."""
     optimizers = [getattr(stage, name) for name in ("g_optimizer", "d_optimizer") if hasattr(stage, name)]
-    return [variable.numpy().copy() for part in (*stage.networks, *optimizers) for variable in part.variables]
+    parts = [*(part.variables for part in (*stage.networks, *optimizers)), stage.statistics.averages]
+    return [variable.numpy().copy() for variables in parts for variable in variables]
 
 
 def take(stage, steps):
@@ -57,7 +69,7 @@ def saved(folder, *steps):
     return stage, checkpoints
 
 
-@pytest.mark.parametrize("make", [pretraining, gan])
+@pytest.mark.parametrize("make", [pretraining, gan, float16])
 def test_training_goes_on_from_a_checkpoint_bit_by_bit(make, tmp_path):
     undisturbed = make()
     checkpoints = Checkpoints(str(tmp_path), undisturbed)

@@ -11,13 +11,12 @@ from test_upscaling import make_generator
 
 import inference
 from pyimagesearch import sources
-from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR
+from pyimagesearch.config import SHIPPED_GENERATORS
 from pyimagesearch.consistency import BLOCK, Reduction, block_means, hold_colours, project
 from pyimagesearch.generators import load_generator
 from pyimagesearch.pictures import Picture, read_rgb
 from pyimagesearch.upscaling import Upscaler, upscale_picture
 
-SHIPPED = {"pretrained": SHIPPED_PRETRAINED_GENERATOR, "srgan": SHIPPED_GENERATOR}
 ROWS, COLUMNS = np.mgrid[:48, :64]
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 CORNERS = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
@@ -120,10 +119,10 @@ def test_colours_are_held_by_any_generator():
         assert error_of_blocks(lr, upscale(lr)) < 1, name
 
 
-@pytest.mark.parametrize("model", ["pretrained", "srgan"])
+@pytest.mark.parametrize("model", SHIPPED_GENERATORS)
 @pytest.mark.parametrize("faithful", [False, True])
 def test_colours_are_held_by_the_shipped_generators(model, faithful):
-    upscale = Upscaler(load_generator(SHIPPED[model]), faithful=faithful)
+    upscale = Upscaler(load_generator(SHIPPED_GENERATORS[model]), faithful=faithful)
     for name in ("checkerboard", "red and green checkerboard", "noise of two values", "photograph"):
         assert error_of_blocks(ODD[name][:32, :32], upscale(ODD[name][:32, :32])) < 1, name
     for colour in ((255, 0, 0), (0, 255, 255), (128, 128, 128)):

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import math
 import random
 import shutil
 import signal
@@ -23,7 +24,7 @@ from pyimagesearch.photographs import folder
 from pyimagesearch.sources import Source
 from pyimagesearch.tfrecords import Pair
 
-CONFIG = dataclasses.replace(Config(), record_size=64, hr_shape=(32, 32, 3), shard_size=3)
+CONFIG = dataclasses.replace(Config(), record_size=64, hr_shape=(16, 16, 3), shard_size=3)
 
 
 @pytest.fixture
@@ -80,6 +81,18 @@ def test_the_space_needed_is_what_is_taken(root):
     create(root)
     taken = sum(path.stat().st_size for path in (root / "records" / "train").iterdir())
     assert sum(shard.size for shard in shards) == pytest.approx(taken, rel=0.05)
+
+
+@pytest.mark.parametrize("crop", range(32, 121, 8))
+def test_records_of_any_crop_have_at_most_two_and_a_quarter_times_the_pixels_of_the_photographs(tmp_path, crop):
+    pictures = Noise(((30, 30), (31, 200), (90, 61)))
+    config = dataclasses.replace(CONFIG, hr_shape=(crop, crop, 3))
+    creation.create(str(tmp_path), Source(pictures, pictures), config, 1, strict=True)
+    shards = tfrecords.find_shards(str(tmp_path), "train", 4)
+    records = [lr.shape[:2] for lr, _ in tf.data.TFRecordDataset(shards).map(tfrecords.parse)]
+    assert sum(map(math.prod, records)) <= 2.25 * sum(map(math.prod, pictures.lr_sizes))
+    assert all(4 * min(record) >= crop for record in records)
+    assert all(4 * max(record) <= max(64, 3 * crop) for record in records)
 
 
 def test_a_disk_that_is_too_small_is_told_before(root, monkeypatch):

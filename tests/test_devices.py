@@ -149,3 +149,22 @@ def test_precision_follows_the_flag_and_else_the_hardware(caplog):
         fast = "avx512_bf16" in (text := file.read()) or "amx_bf16" in text
     assert devices.choose_precision("auto") == ("bfloat16" if fast else "float32")
     assert "precision: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "trained", "inferred"),
+    [
+        ([(8, 0)], "bfloat16", "bfloat16"),
+        ([(9, 0), (8, 6)], "bfloat16", "bfloat16"),
+        ([(7, 5)], "float16", "float32"),  # a T4
+        ([(8, 0), (7, 0)], "float16", "float32"),
+        ([(6, 1)], "float32", "float32"),
+        ([None], "float32", "float32"),
+    ],
+)
+def test_precision_follows_the_oldest_gpu(monkeypatch, capabilities, trained, inferred):
+    details = [{"compute_capability": capability} if capability else {} for capability in capabilities]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: details if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: gpu)
+    assert devices.choose_precision("auto", training=True) == trained
+    assert devices.choose_precision("auto") == inferred

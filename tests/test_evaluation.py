@@ -9,8 +9,16 @@ from conftest import enlarged, picture, save
 from pyimagesearch import evaluation, metrics, sources, upscaling
 from pyimagesearch.degradations import Fixed
 from pyimagesearch.errors import UserError
-from pyimagesearch.evaluation_reports import Measured, Result, as_csv, as_json, by_model, markdown, table
-from pyimagesearch.evaluation_reports import worst_and_best as draw_worst_and_best
+from pyimagesearch.evaluation_reports import (
+    Measured,
+    Result,
+    as_csv,
+    as_json,
+    by_model,
+    from_worst_to_best,
+    markdown,
+    table,
+)
 from pyimagesearch.vgg import VGG
 
 
@@ -199,10 +207,10 @@ def test_the_csv_has_a_line_for_each_picture_and_model(result):
     assert (float(lines[0]["grid"]), float(lines[0]["detail"])) == (first.grid, first.detail)
 
 
-def test_the_figure_shows_the_worst_and_the_best_picture_of_the_last_model(result):
-    figure = draw_worst_and_best(result, METHODS)
+def test_the_figure_shows_images_from_the_worst_to_the_best_of_the_last_model(result):
+    figure = from_worst_to_best(result, METHODS)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["0 (worst)", "bicubic", "nearest", "High resolution", "1 (best)", *titles[1:4]]
+    assert titles == ["0", "bicubic", "nearest", "High resolution", "1", *titles[1:4]]
     shown = result.rows[-1].score
     assert figure.axes[6].get_xlabel() == f"{shown.psnr_y:.2f} dB / {shown.ssim_y:.4f}"
     pair, insets = result.benchmark.read(1), [axes.images[0].get_array() for axes in figure.axes[5:]]

@@ -6,7 +6,7 @@ import pytest
 from conftest import randomize
 
 from pyimagesearch import generators
-from pyimagesearch.config import SHIPPED_GENERATOR, SHIPPED_PRETRAINED_GENERATOR, Paths
+from pyimagesearch.config import SHIPPED_GENERATORS, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.training_layers import PackedConv2D
@@ -174,7 +174,7 @@ def test_different_networks_do_not_mix(network):
 def test_trained_generators_go_before_those_of_the_project(tmp_path):
     paths = Paths(outputs=str(tmp_path))
     trained = paths.pretrained_generator, paths.generator
-    assert generators.choose_paths(paths) == (SHIPPED_PRETRAINED_GENERATOR, SHIPPED_GENERATOR)
+    assert generators.choose_paths(paths) == (SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"])
     assert generators.choose_paths(paths, trained=True) == trained
     (tmp_path / "models").mkdir()
     SRGAN.generator(4, 4, 1).save(paths.generator)

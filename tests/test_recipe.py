@@ -9,7 +9,7 @@ from pyimagesearch import recipe, training_layers
 from pyimagesearch.config import PRESETS, Config, GANRecipe
 from pyimagesearch.errors import UserError
 from pyimagesearch.losses import Losses
-from pyimagesearch.optimizers import ConvolutionMuon
+from pyimagesearch.optimizers import ConvolutionMuon, LossScaling
 from pyimagesearch.vgg import VGG
 
 SMALL = dataclasses.replace(Config(), feature_maps=4, residual_blocks=1, disc_blocks=2, hr_shape=(32, 32, 3))
@@ -152,29 +152,47 @@ def test_a_patch_discriminator_can_be_asked_for():
 
 
 def trained(config, steps=3, **layers):
+    """Return a stage after some steps, and all weights of its generator after each, as `variables` orders them."""
     hr = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
     stage = recipe.pretraining_stage(config, recipe.build_generator(config, **layers), Losses(1))
     weights = []
     for _ in range(steps):
         stage.train_step((hr[:, ::4, ::4], hr))
-        weights.append([variable.numpy() for variable in stage.generator.trainable_variables])
+        weights.append([variable.numpy() for variable in stage.generator.variables])
     return stage, weights
 
 
-def test_a_snapshot_has_the_averaged_weights_and_leaves_training_alone():
-    config = dataclasses.replace(SMALL, pretrain_lr=1e-2, ema_momentum=0.9)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_snapshot_averages_weights_and_statistics_alike_and_leaves_training_alone(policy):
+    config = dataclasses.replace(SMALL, pretrain_lr=1e-2, ema_momentum=0.9, pixel_scale=1 / 127.5)
+    keras.config.set_dtype_policy(policy)
     stage, weights = trained(config)
     snapshot = recipe.Snapshot(config).take(stage)
     for variable, first, second, third, present in zip(
-        snapshot.trainable_variables, *weights, stage.generator.trainable_variables, strict=True
+        snapshot.variables, *weights, stage.generator.variables, strict=True
     ):
         averaged = (first / 11 + second * 10 / 11) / 6 + third * 5 / 6
         np.testing.assert_allclose(variable.numpy(), averaged, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(present.numpy(), third)
-    for variable, present in zip(
-        snapshot.non_trainable_variables, stage.generator.non_trainable_variables, strict=True
-    ):
+
+
+def test_without_averages_a_snapshot_is_the_generator_as_it_is():
+    stage, _ = trained(SMALL)
+    snapshot = recipe.Snapshot(SMALL).take(stage)
+    for variable, present in zip(snapshot.variables, stage.generator.variables, strict=True):
         np.testing.assert_array_equal(variable.numpy(), present.numpy())
+
+
+def test_networks_that_compute_in_float16_have_their_losses_scaled():
+    networks = recipe.build_generator(SMALL), recipe.build_discriminator(SMALL)
+    vgg = VGG.build("vgg19:block1_conv1", "random")
+    stage = recipe.gan_stage(SMALL, *networks, vgg, Losses(1))
+    assert not isinstance(stage.g_optimizer, LossScaling) and not isinstance(stage.d_optimizer, LossScaling)
+    keras.config.set_dtype_policy("mixed_float16")
+    networks = recipe.build_generator(SMALL), recipe.build_discriminator(SMALL)
+    stage = recipe.gan_stage(SMALL, *networks, vgg, Losses(1))
+    assert isinstance(stage.g_optimizer, LossScaling) and isinstance(stage.d_optimizer, LossScaling)
+    assert isinstance(recipe.pretraining_stage(SMALL, networks[0], Losses(1)).g_optimizer, LossScaling)
 
 
 def test_a_snapshot_of_a_16_bit_generator_is_float32_and_of_keras_layers_alone(tmp_path):
@@ -187,7 +205,7 @@ def test_a_snapshot_of_a_16_bit_generator_is_float32_and_of_keras_layers_alone(t
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in snapshot.layers} == {"float32"}
     assert all(type(layer).__module__.startswith("keras.") for layer in snapshot.layers)
-    for variable, last in zip(snapshot.trainable_variables, weights[-1], strict=True):
+    for variable, last in zip(snapshot.variables, weights[-1], strict=True):
         np.testing.assert_array_equal(variable.numpy(), last)
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import pathlib
 import shutil
 import zipfile
 
@@ -12,6 +13,7 @@ from PIL import Image
 import create_tfrecords
 from pyimagesearch import sources, tfrecords
 from pyimagesearch.errors import UserError
+from pyimagesearch.pictures import read_rgb
 
 
 def test_lr_pictures_are_those_of_matlab(shared_data):
@@ -21,12 +23,52 @@ def test_lr_pictures_are_those_of_matlab(shared_data):
     assert np.abs(difference[2:-2, 2:-2]).max() <= 1
 
 
+def matlab_imresize(image, scale):
+    """What MATLAB computes by `imresize(image, 1 / scale)`: antialiased bicubic (Keys), mirrored at the border."""
+
+    def along_rows(pixels):
+        size = len(pixels)
+        centres = np.arange(size // scale)[:, None] * scale + (scale - 1) / 2
+        places = np.floor(centres).astype(int) + np.arange(-2 * scale, 2 * scale + 2)
+        x = np.abs(places - centres) / scale
+        weights = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+        weights = np.where(x < 2, weights, 0)
+        mirrored = np.where(places < 0, -1 - places, np.where(places < size, places, 2 * size - 1 - places))
+        return np.einsum("ij,ij...->i...", weights / weights.sum(1, keepdims=True), pixels[mirrored])
+
+    reduced = along_rows(along_rows(image.astype(float)).swapaxes(0, 1)).swapaxes(0, 1)
+    return np.clip(np.round(reduced), 0, 255)
+
+
+@pytest.mark.parametrize("name", ["budgie", "skyline"])
+def test_lr_pictures_are_those_of_matlabs_formula(name):
+    hr = read_rgb(str(pathlib.Path(__file__).parents[1] / "docs" / "photographs" / "HR" / f"{name}.png"))
+    difference = np.abs(sources.shrink(hr, 4) - matlab_imresize(hr, 4))
+    assert difference[2:-2, 2:-2].max() <= 1 and np.mean(difference[2:-2, 2:-2] > 0) < 1e-3
+    assert difference.max() < 20  # only the border is treated otherwise
+
+
 def test_the_sample_has_three_photographs_and_pieces_of_a_fourth():
-    train, test = map(list, sources.sample(4)[:2])
+    train, test = map(list, sources.sample(4, 144)[:2])
     assert [pair.name for pair in train] == ["astronaut", "coffee", "rocket"]
     assert {pair.name for pair in test} == {"chelsea"} and len(test) >= 4
     assert all(min(pair.hr.shape[:2]) >= 128 for pair in test)
     assert sum(pair.hr.shape[0] * pair.hr.shape[1] for pair in test) == 300 * 448
+
+
+@pytest.mark.parametrize(("min_size", "pieces"), [(96, 6), (144, 6), (152, 1), (288, 1), (296, 1)])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_held_out_pieces_of_the_sample_are_as_large_as_is_needed(scale, min_size, pieces):
+    test = list(sources.sample(scale, min_size).test)
+    assert len(test) == pieces
+    assert all(min(pair.hr.shape[:2]) >= min_size for pair in test)
+
+
+def test_crops_larger_than_the_photographs_are_refused_with_a_size_that_works():
+    with pytest.raises(UserError, match="--crop-size: 451x300 pixels are too few, 304x304 .*; 296 works$"):
+        sources.sample(4, 304)
+    with pytest.raises(UserError, match="--crop-size: 2040x1404 pixels are too few, 1408x1408 .*; 1400 works$"):
+        sources.div2k("div2k/bicubic_x4", 4, 1408)
 
 
 def test_pieces_without_crops_tile_the_picture(make_pair):
@@ -59,7 +101,7 @@ class Div2k:
 
     def __init__(self, folder):
         self.folder = folder
-        self.hr = {f"{i:04d}": picture(120, 140, i) for i in (1, 2, 3, 801)}
+        self.hr = {f"{i:04d}": picture(152, 160, i) for i in (1, 2, 3, 801)}
         self.lr = {name: sources.shrink(hr, 4) for name, hr in self.hr.items()}
         self.zips = {}
         for split, names in (("train", ["0001", "0002", "0003"]), ("valid", ["0801"])):
@@ -92,7 +134,7 @@ def div2k(tmp_path, monkeypatch):
 
 
 def test_div2k_comes_whole_from_the_genuine_builder(div2k):
-    source = sources.div2k("div2k/bicubic_x4", 4, str(div2k.folder))
+    source = sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     train, test = list(source.train), list(source.test)
 
     def pictures(pairs):
@@ -117,16 +159,25 @@ def test_the_command_makes_records_of_div2k(div2k, tmp_path, processes):
     assert len(tfrecords.locate_records(tfrecords.find_shards(str(records), "train", 4)).offsets) == 3
 
 
+def test_pictures_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
+    size = "160x152 pixels are too few, 160x160 are needed"
+    source = sources.div2k("div2k/bicubic_x4", 4, 160, str(div2k.folder))
+    assert {skipped.reason for part in source[:2] for skipped in part} == {size}
+    flags = ["--records", str(tmp_path / "records"), "--processes", "1"]
+    assert create_tfrecords.main([*flags, "--crop-size", "160"]) == 2
+    assert capsys.readouterr().err.endswith(f"see skipped.csv there; {list(source.train)[-1].name}: {size}\n")
+
+
 def test_div2k_is_prepared_only_once(div2k):
-    list(sources.div2k("div2k/bicubic_x4", 4, str(div2k.folder)).test)
+    list(sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder)).test)
     shutil.rmtree(div2k.folder)
-    assert len(list(sources.div2k("div2k/bicubic_x4", 4).train)) == 3
+    assert len(list(sources.div2k("div2k/bicubic_x4", 4, 96).train)) == 3
 
 
 def test_a_missing_zip_is_named_with_all_four_and_their_sizes(div2k):
     (div2k.folder / "DIV2K_valid_HR.zip").unlink()
     with pytest.raises(UserError, match="DIV2K_valid_HR.zip: missing; --manual-dir needs") as caught:
-        sources.div2k("div2k/bicubic_x4", 4, str(div2k.folder))
+        sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     assert all(f"{name} ({info.size:,} bytes)" in str(caught.value) for name, info in div2k.zips.items())
 
 
@@ -134,5 +185,5 @@ def test_a_damaged_zip_is_refused(div2k):
     with open(div2k.folder / "DIV2K_valid_HR.zip", "r+b") as file:
         file.write(b"damage")
     with pytest.raises(UserError, match="DIV2K_valid_HR.zip: damaged") as caught:
-        sources.div2k("div2k/bicubic_x4", 4, str(div2k.folder))
+        sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     assert all(f"{name} ({info.size:,} bytes)" in str(caught.value) for name, info in div2k.zips.items())

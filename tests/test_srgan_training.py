@@ -12,6 +12,7 @@ from pyimagesearch import training_layers, training_loop
 from pyimagesearch.checkpoints import Checkpoints
 from pyimagesearch.config import GANRecipe
 from pyimagesearch.losses import Losses
+from pyimagesearch.optimizers import LossScaling
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
 from pyimagesearch.vgg import VGG
@@ -312,6 +313,43 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
         # The shares are means over replicas, each with norms of its own.
         np.testing.assert_allclose(two_logs[name], value, rtol=5e-2 if name.endswith("_share") else 1e-4)
     assert any((old != new).any() for old, new in zip(before, one, strict=False))
+
+
+def scaled_sgd(rate, scale=16.0):
+    return LossScaling(keras.optimizers.SGD(rate), initial_scale=scale)
+
+
+def updates(stage):
+    """Take a step; return how it moves the kernels of all networks, and its logs."""
+    before = [copies(kernels(network)) for network in stage.networks]
+    logs = stage.train_step(batch())
+    after = [copies(kernels(network)) for network in stage.networks]
+    moves = [new - old for olds, news in zip(before, after, strict=True) for old, new in zip(olds, news, strict=True)]
+    return moves, {name: float(value) for name, value in logs.items()}
+
+
+@pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])
+def test_a_step_in_float16_has_the_gradients_and_logs_of_one_in_float32(make_stage):
+    expected, expected_logs = updates(make_stage(optimizer=keras.optimizers.SGD))
+    keras.config.set_dtype_policy("mixed_float16")
+    keras.utils.set_random_seed(1)
+    stage = make_stage(optimizer=scaled_sgd)
+    moves, logs = updates(stage)
+    for one, other in zip(expected, moves, strict=True):
+        assert np.linalg.norm(one - other) < 0.05 * np.linalg.norm(one)
+    for name, value in expected_logs.items():
+        assert logs[name] == pytest.approx(value, rel=0.05, abs=1e-3)
+    assert float(stage.g_optimizer.dynamic_scale) == 16
+
+
+@pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])
+def test_an_overflow_in_float16_halves_the_scale_and_leaves_the_step_out(make_stage):
+    keras.config.set_dtype_policy("mixed_float16")
+    stage = make_stage(optimizer=functools.partial(scaled_sgd, scale=2.0**60))
+    moves, logs = updates(stage)
+    assert all((move == 0).all() for move in moves)
+    assert np.isfinite(list(logs.values())).all()
+    assert float(stage.g_optimizer.dynamic_scale) == 2.0**59 and int(stage.g_optimizer.iterations) == 1
 
 
 @pytest.mark.parametrize("make_stage", [pretraining, gan, modern_gan])

@@ -129,6 +129,6 @@ def test_of_several_workers_one_writes(tmp_path, make_pair):
 
 @pytest.mark.parametrize(("stage", "rank"), [("pretrain", reports.by_psnr), ("finetune", reports.by_looks)])
 def test_the_best_of_the_first_stage_is_chosen_by_psnr_and_that_of_the_gan_by_looks(tmp_path, make_pair, stage, rank):
-    callbacks = prepare(tmp_path, make_pair, CONFIG)._callbacks(stage, "title", 0)
+    callbacks = prepare(tmp_path, make_pair, CONFIG)._callbacks(stage, "title")
     (keep,) = [callback for callback in callbacks if isinstance(callback, reports.KeepBest)]
     assert keep.rank is rank

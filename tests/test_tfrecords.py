@@ -157,3 +157,5 @@ def test_crops_larger_than_the_records_were_made_for_are_refused(tmp_path, make_
     tfrecords.check_crops(str(tmp_path / "records"), 32)
     with pytest.raises(UserError, match="records for crops of 32 pixels, not of 40; .* --crop-size 40, or .* 32$"):
         tfrecords.check_crops(str(tmp_path / "records"), 40)
+    with pytest.raises(UserError, match="or train with --pretrain-crops 32$"):
+        tfrecords.check_crops(str(tmp_path / "records"), 40, "--pretrain-crops")

@@ -112,14 +112,6 @@ def test_checkpoints_come_every_few_epochs_and_at_the_end(tmp_path):
     ]
 
 
-def test_a_rehearsal_measures_a_step_in_seconds(monkeypatch):
-    clock = iter([10.0, 20.0, 30.0, 30.25])
-    monkeypatch.setattr(training_loop.time, "monotonic", lambda: next(clock))
-    model = Counter()
-    assert training_loop.seconds_per_step(model, number_batches, jit_compile=False) == 0.25
-    assert float(model.total.numpy()) == 0 + 1 + 2
-
-
 def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
     fit(Counter(), tmp_path)
     seen = []
