@@ -151,7 +151,7 @@ def compare_colours(folder: str, runtime: str, precision: str, rounds: int) -> N
     """Print, for the project's generators, PSNR on a benchmark and processor time with and without agreement."""
     benchmark = evaluation.find_benchmark(folder, folder, 4)
     pairs = [benchmark.read(number) for number in range(len(benchmark.files))]
-    for path in (SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan")):
+    for path in SHIPPED_GENERATORS.values():
         generator = load_generator(path)
         ways = {"as made": as_made(Upscaler(generator, runtime, precision))}
         ways |= {name: Upscaler(generator, runtime, precision, faithful=name == "faithful") for name in WAYS_TO_AGREE}

@@ -119,7 +119,7 @@ def test_colours_are_held_by_any_generator():
         assert error_of_blocks(lr, upscale(lr)) < 1, name
 
 
-@pytest.mark.parametrize("model", ["pretrained", "srgan"])
+@pytest.mark.parametrize("model", SHIPPED_GENERATORS)
 @pytest.mark.parametrize("faithful", [False, True])
 def test_colours_are_held_by_the_shipped_generators(model, faithful):
     upscale = Upscaler(load_generator(SHIPPED_GENERATORS[model]), faithful=faithful)
