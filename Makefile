@@ -13,7 +13,7 @@ DEMO := outputs/demo
 demo: $(VENV)/run.stamp
 	rm -rf $(DEMO)
 	$(BIN)/python create_tfrecords.py --sample --preset demo --records $(DEMO)/tfrecord
-	$(BIN)/python train_srgan.py --device gpu --preset demo --init-generator weights/pretrained.keras --init-srgan weights/srgan.keras --records $(DEMO)/tfrecord --outputs $(DEMO)
+	$(BIN)/python train_srgan.py --device gpu --preset demo --init-generator weights/pretrained.keras --init-srgan weights/srgan.keras --finetune-lr 1e-6 --records $(DEMO)/tfrecord --outputs $(DEMO)
 	$(BIN)/python inference.py --device gpu --preset demo --records $(DEMO)/tfrecord --outputs $(DEMO)
 	@echo "Look at $(DEMO)/images/grid.png"
 

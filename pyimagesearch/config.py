@@ -275,5 +275,7 @@ class Paths:
 
 _WEIGHTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
 
-SHIPPED_GENERATORS = {name: os.path.join(_WEIGHTS, f"{name}.keras") for name in ("pretrained", "srgan", "fast")}
+SHIPPED_GENERATORS = {
+    name: os.path.join(_WEIGHTS, f"{name}.keras") for name in ("pretrained", "srgan", "photo", "fast")
+}
 """The generators that come with the project, by name."""
