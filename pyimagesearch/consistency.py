@@ -15,6 +15,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
+from pyimagesearch.metrics import cubic_kernel
+
 BLOCK = 16
 """The side, in LR pixels, of the blocks whose mean colours a result keeps, from the upper left corner."""
 
@@ -74,20 +76,13 @@ def _taps(length: int, scale: int) -> scipy.sparse.csr_array:
     """Return the matrix, float32 [length, scale * length], that reduces a line; taps beyond its ends are left out."""
     centres = scale * (np.arange(length)[:, None] + 0.5)  # [n, 1]
     places = np.floor(centres).astype(int) + np.arange(-2 * scale, 2 * scale)  # [n, 4*S]
-    weights = _keys((places + 0.5 - centres) / scale)
+    weights = cubic_kernel((places + 0.5 - centres) / scale)
     inside = (places >= 0) & (places < scale * length) & (weights != 0)
     weights = np.where(inside, weights, 0)
     weights /= weights.sum(axis=1, keepdims=True)
     rows = np.broadcast_to(np.arange(length)[:, None], places.shape)
     entries = weights[inside].astype(np.float32), (rows[inside], places[inside])
     return scipy.sparse.csr_array(entries, shape=(length, scale * length))
-
-
-def _keys(x: np.ndarray) -> np.ndarray:
-    """Return the kernel of "Cubic convolution interpolation for digital image processing", Keys, 1981, a = -1/2."""
-    x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
 def _along_columns(matrix: scipy.sparse.csr_array, image: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch.metrics import directions_distance
+from pyimagesearch.metrics import cubic_kernel, directions_distance
 
 
 class Losses:
@@ -78,6 +78,5 @@ _LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], "float32")
 
 def _bicubic(scale: int) -> np.ndarray:
     """Return the kernel of a reduction by antialiased bicubic interpolation, with a = -0.5 (Keys, 1981)."""
-    x = np.abs((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
-    taps = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    taps = cubic_kernel((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
     return np.outer(taps, taps) / taps.sum() ** 2

@@ -31,6 +31,16 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return to_integers(image, np.uint8)
 
 
+def cubic_kernel(x: np.ndarray) -> np.ndarray:
+    """Return the weight of bicubic interpolation for distances `x` in pixels of the smaller image; a = -1/2.
+
+    Keys, "Cubic convolution interpolation for digital image processing", 1981.
+    """
+    x = np.abs(x)
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
 def luma(image: np.ndarray) -> np.ndarray:
     """Return Y of ITU-R BT.601, 16..235 as float64 [..., H, W], of RGB [..., H, W, 3] in 0..255."""
     return 16 + image.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255
