@@ -33,15 +33,15 @@ class Model:
     """
 
     clean: float = 0.2  # of crops and images: nothing but the reduction that the record has
-    blur: float = 0.6
+    blur: float = 0.3
     blur_sigma: Range = (0.1, 0.75)
     anisotropic: float = 0.4  # of blurs
-    twice: float = 0.3  # reduced, with noise and JPEG, in two rounds
+    twice: float = 0.2  # reduced, with noise and JPEG, in two rounds
     sharpening: float = 0.2
     sharpening_amount: Range = (0.1, 0.5)
-    gaussian_noise: float = 0.4
-    noise_sigma: Range = (0.5, 8.0)
-    poisson_noise: float = 0.2
+    gaussian_noise: float = 0.3
+    noise_sigma: Range = (0.5, 6.0)
+    poisson_noise: float = 0.15
     noise_gain: Range = (0.01, 0.15)
     grey_noise: float = 0.4  # of noises
     jpeg: float = 0.85

@@ -43,27 +43,26 @@ class Losses:
         """Return the mean of `metrics.directions_distance` of features [B, h, w, C], from 0 to 4, as a scalar."""
         return tf.reduce_mean(directions_distance(real, pred)) / self.num_replicas
 
-    def reduced_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        """Return the mean absolute error of `sr`, reduced again, against `lr`, as a scalar.
+    def reduced_loss(self, hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+        """Return the mean absolute error of `sr` against `hr`, both reduced, as a scalar.
 
-        They are [B, S*h, S*w, 3] and [B, h, w, 3]. The reduction is the antialiased bicubic one that `lr` was made by.
-        A border of 2 pixels of `lr` is left out.
+        They are [B, S*h, S*w, 3]. The reduction is the antialiased bicubic one that makes clean low-resolution images;
+        noise and JPEG blocks that an input may have are no part of the target. A border of 2 pixels of the reduced
+        images is left out.
         """
-        scale = sr.shape[1] // lr.shape[1]
         kernel = tf.constant(_bicubic(scale), sr.dtype)  # [4 * S, 4 * S]
         kernel = tf.tile(kernel[:, :, None, None], (1, 1, 3, 1))
-        inside = sr[:, scale // 2 :, scale // 2 :]
-        reduced = tf.nn.depthwise_conv2d(inside, kernel, (1, scale, scale, 1), "VALID")  # [B, h - 4, w - 4, 3]
-        return self.l1_loss(lr[:, 2:-2, 2:-2], reduced)
+        difference = (sr - hr)[:, scale // 2 :, scale // 2 :]
+        reduced = tf.nn.depthwise_conv2d(difference, kernel, (1, scale, scale, 1), "VALID")  # [B, h - 4, w - 4, 3]
+        return tf.reduce_mean(tf.abs(reduced)) / self.num_replicas
 
-    def grid_loss(self, lr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        """Return how unevenly detail lies on the S x S pixels that each pixel of `lr` becomes, as a scalar.
+    def grid_loss(self, sr: tf.Tensor, scale: int) -> tf.Tensor:
+        """Return how unevenly detail lies on the S x S pixels that each pixel of the input becomes, as a scalar.
 
         Of `sr` [B, S*h, S*w, 3], the energy of the Laplacian is measured at each of those places, over a whole image.
         The loss is the variance of these energies, divided by their mean: 0 without a grid. `metrics.grid` is the ratio
         of the largest and the smallest of them.
         """
-        scale = sr.shape[1] // lr.shape[1]
         grey = tf.reduce_mean(sr, axis=-1, keepdims=True)
         laplacian = tf.nn.conv2d(grey, tf.constant(_LAPLACIAN)[:, :, None, None], 1, "SAME")
         inside = laplacian[:, scale:-scale, scale:-scale]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from pyimagesearch.config import GANRecipe
 from pyimagesearch.optimizers import StatisticsAverages
 
-LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+LossFunction = Callable[..., tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]
 
 
@@ -184,7 +184,7 @@ class SRGANTraining(keras.Model):
 
         The gradient is that of the loss as the generator's optimizer scales it.
         """
-        recipe, number = self.recipe, self.recipe.discriminator_steps
+        recipe, number, scale = self.recipe, self.recipe.discriminator_steps, hr.shape[1] // lr.shape[1]
         losses = {
             "content": (1.0, lambda: self._content_loss(*self._shift(number, hr, sr))),
             "adversarial": (
@@ -192,8 +192,8 @@ class SRGANTraining(keras.Model):
                 lambda: self._adversarial_loss(*self._shift(number, hr, sr)),
             ),
             "l1": (recipe.l1_weight, lambda: self.losses_by_name["l1_loss"](hr, sr)),
-            "reduced": (recipe.reduced_weight, lambda: self.losses_by_name["reduced_loss"](lr, sr)),
-            "grid": (recipe.grid_weight, lambda: self.losses_by_name["grid_loss"](lr, sr)),
+            "reduced": (recipe.reduced_weight, lambda: self.losses_by_name["reduced_loss"](hr, sr, scale)),
+            "grid": (recipe.grid_weight, lambda: self.losses_by_name["grid_loss"](sr, scale)),
         }
         logs, gradients = {"g_loss": 0.0}, {}
         for name, (weight, compute) in losses.items():

@@ -228,6 +228,14 @@ def test_losses_of_pairs_and_of_several_layers_are_added_by_their_weights():
     assert len(shares) == 5 and sum(shares) == pytest.approx(1, rel=1e-5)
 
 
+def test_results_are_reduced_against_photographs_instead_of_noisy_inputs():
+    stage = modern_gan()
+    lr, hr = batch()
+    sr = stage.generator(tf.cast(lr, tf.float32), training=True)
+    expected = Losses(1).reduced_loss(tf.cast(hr, tf.float32), sr, hr.shape[1] // lr.shape[1])
+    assert float(stage.train_step((lr, hr))["reduced_loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_the_discriminator_learns_alone_before_its_word_counts():
     stage = gan(discriminator_warmup=2, adversarial_ramp=4, adversarial_weight=1.0)
     weights, seen = copies(stage.generator.trainable_variables), []
