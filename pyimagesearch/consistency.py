@@ -116,7 +116,8 @@ def _smoothed(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
 
 
-_LOWPASSES: tuple[Lowpass, ...] = (partial(_smoothed, sigma=0.5), partial(_smoothed, sigma=1.5), block_means)
+_SMOOTHINGS: tuple[Lowpass, ...] = (partial(_smoothed, sigma=0.5), partial(_smoothed, sigma=1.5))
+_LITTLE = 8 / 255  # of the range: what the pixels of a block may lack on average for one correction to be enough
 
 
 def hold_colours(lr: np.ndarray, sr: np.ndarray) -> None:
@@ -132,14 +133,31 @@ def hold_colours(lr: np.ndarray, sr: np.ndarray) -> None:
         sr: the result, [S*h, S*w, C] of the same dtype; is changed in place.
     """
     reduction = Reduction(*lr.shape[:2], len(sr) // len(lr))
-    for lowpass in _LOWPASSES:
-        reduced = np.clip(reduction.reduce(sr), 0, np.iinfo(lr.dtype).max)
-        _mix(reduction, sr, _shares(lr, reduced, lowpass))
+    full = np.float32(np.iinfo(lr.dtype).max)
+    reduced = np.clip(reduction.reduce(sr), 0, full)
+    if block_means(np.abs(lr - reduced)).max() <= _LITTLE * full:
+        _correct(reduction, lr, sr, reduced, *_SMOOTHINGS)
+        return
+    for lowpass in (*_SMOOTHINGS, block_means):
+        _correct(reduction, lr, sr, reduced, lowpass)
+        reduced = np.clip(reduction.reduce(sr), 0, full)
 
 
-def _shares(lr: np.ndarray, reduced: np.ndarray, lowpass: Lowpass) -> np.ndarray:
+def _correct(reduction: Reduction, lr: np.ndarray, sr: np.ndarray, reduced: np.ndarray, *lowpasses: Lowpass) -> None:
+    """Mix into a result, in place, what it lacks at the frequencies of each lowpass in turn.
+
+    What one mixture makes of the reduced result is computed from its pixels, float32 [h, w, C], for the next one. That
+    is nearly right where little is mixed in.
+    """
+    target, full = reduced, np.iinfo(lr.dtype).max
+    for lowpass in lowpasses:
+        shares = _shares(lr, target, full, lowpass)
+        target = target * (1 - np.abs(shares)) + np.maximum(shares, 0) * np.float32(full)
+    _mix(reduction, sr, _shares(target, reduced, full, np.asarray))
+
+
+def _shares(lr: np.ndarray, reduced: np.ndarray, full: int, lowpass: Lowpass) -> np.ndarray:
     """Return how much white, or if negative black, is to be mixed in, float32 [h, w, C] from -1 to 1."""
-    full = np.iinfo(lr.dtype).max
     lacking = lowpass(lr - reduced)
     room = np.where(lacking > 0, lowpass(full - reduced), lowpass(reduced))
     shares = np.clip(lacking / np.maximum(room, np.float32(full / 255)), -1, 1)
