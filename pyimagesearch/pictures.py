@@ -152,6 +152,8 @@ def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
         _check_pixels(*image.size[::-1])
     if image.format == "HEIF" and image.info["bit_depth"] > 8:
         return Picture(_read_deep_heif(stream), metadata.of_image(image, stream)), 1  # libheif has turned it
+    if image.format == "PPM" and image.mode == "RGB" and _largest_in_ppm(image) > 255:
+        return Picture(_read_deep_ppm(image, stream), metadata.of_image(image, stream)), 1
     deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
     image = _loaded(image, stream)
     carried, orientation = metadata.of_image(image, stream), _orientation(type(image).getexif, image)
@@ -192,6 +194,25 @@ def _read_deep_png(stream: BinaryIO) -> np.ndarray:
     except pyvips.Error as error:
         raise PictureError("damaged, or not a picture") from error
     return np.frombuffer(data, np.uint16).reshape(image.height, image.width, image.bands)
+
+
+def _largest_in_ppm(image: Image.Image) -> int:
+    """Return the largest value that a PPM file can have; Pillow has it unless it is 255."""
+    *_, largest = image.tile[0].args if isinstance(image.tile[0].args, tuple) else (255,)
+    return largest
+
+
+def _read_deep_ppm(image: Image.Image, stream: BinaryIO) -> np.ndarray:
+    """Return the pixels of a PPM file of more than 8 bits a channel, uint16 [H, W, 3], of which Pillow reads 8."""
+    codec, (_, _, width, height), offset, _ = image.tile[0]
+    stream.seek(offset)
+    data, count = stream.read(), 3 * height * width
+    try:
+        stored = np.array(data.split(), np.uint16) if codec == "ppm_plain" else np.frombuffer(data, ">u2", count)
+        pixels = stored[:count].reshape(height, width, 3)
+    except ValueError as error:
+        raise PictureError("damaged, or not a picture") from error
+    return to_integers(pixels * np.float32(65_535 / _largest_in_ppm(image)), np.uint16)
 
 
 def _read_deep_heif(stream: BinaryIO) -> np.ndarray:

@@ -176,6 +176,19 @@ def test_a_progressive_jpeg_that_lacks_its_last_scans_is_refused():
             read_rgb(io.BytesIO(data[:place]))
 
 
+@pytest.mark.parametrize("largest", [1023, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_colours_of_more_than_8_bits_in_ppm_stay(tmp_path, largest, plain):
+    deep = np.random.default_rng(0).integers(0, largest + 1, (6, 9, 3))
+    pixels = " ".join(map(str, deep.ravel())).encode() if plain else deep.astype(">u2").tobytes()
+    path = tmp_path / "colour.ppm"
+    path.write_bytes(b"P%d 9 6 %d\n" % (3 if plain else 6, largest) + pixels)
+    np.testing.assert_array_equal(read_picture(str(path)).pixels, np.round(deep * (65535 / largest)))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(str(path))
+
+
 def test_grey_of_16_bits_in_pgm_stays(tmp_path):
     deep = np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16)
     (tmp_path / "grey.ppm").write_bytes(b"P5 9 6 65535\n" + deep.astype(">u2").tobytes())
