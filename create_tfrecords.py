@@ -18,8 +18,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli, creation, paired, photographs, sources, tfrecords
+from pyimagesearch import cli, readers
 from pyimagesearch.config import PRESETS, Config, Paths
+from pyimagesearch.data import creation, paired, photographs, sources, tfrecords
 from pyimagesearch.errors import UserError
 
 
@@ -37,14 +38,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     source.add_argument("--verify", action="store_true", help="make nothing, compare the records with their checksums")
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test-images", metavar="DIR", help="the photographs to hold out")
-    test.add_argument("--test-fraction", type=cli.fraction, metavar="F", help="their part to hold out (0.1)")
+    test.add_argument("--test-fraction", type=readers.fraction, metavar="F", help="their part to hold out (0.1)")
     lr_help = "the low-resolution images of {}, of the same names or with x4 after them; else they are made"
     parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
     parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
     parser.add_argument("--strict", action="store_true", help="stop at a photograph that cannot be used")
     parser.add_argument(
         "--processes",
-        type=cli.positive_int,
+        type=readers.positive_int,
         default=os.cpu_count(),
         metavar="N",
         help="how many processes work at once (%(default)s, the number of cores)",

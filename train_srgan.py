@@ -16,27 +16,24 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import (
+    cli,  # before TensorFlow, whose start it quiets
+    readers,  # before TensorFlow, whose start it quiets
+)
 
 # isort: split
 import keras
 import tensorflow as tf
 
-from pyimagesearch import (
-    degradations,
-    devices,
-    generators,
-    recipe,
-    run_config,
-    tfrecords,
-    training_layers,
-    training_loop,
-)
+from pyimagesearch import devices, layers
 from pyimagesearch.config import Config, Paths
+from pyimagesearch.data import degradations, tfrecords
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.errors import UserError
+from pyimagesearch.inference import generators
 from pyimagesearch.losses import Losses
-from pyimagesearch.stages import Training
+from pyimagesearch.training import builders, loop, run_config
+from pyimagesearch.training.stages import Training
 from pyimagesearch.vgg import VGG
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -50,22 +47,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     cli.add_scaling_factor_flag(parser)
     cli.add_crop_size_flag(parser)
     add = parser.add_argument
-    add("--pretrain-epochs", type=cli.positive_int, metavar="N", help="epochs of the first stage")
-    add("--finetune-epochs", type=cli.positive_int, metavar="N", help="epochs of the second stage")
-    add("--steps-per-epoch", type=cli.positive_int, metavar="N", help="steps of each epoch")
-    add("--batch-size", type=cli.positive_int, metavar="N", help="crops a step on each accelerator")
-    add("--seed", type=cli.seed, metavar="N", help="settles initial weights and the order of the data")
+    add("--pretrain-epochs", type=readers.positive_int, metavar="N", help="epochs of the first stage")
+    add("--finetune-epochs", type=readers.positive_int, metavar="N", help="epochs of the second stage")
+    add("--steps-per-epoch", type=readers.positive_int, metavar="N", help="steps of each epoch")
+    add("--batch-size", type=readers.positive_int, metavar="N", help="crops a step on each accelerator")
+    add("--seed", type=readers.seed, metavar="N", help="settles initial weights and the order of the data")
     add(
         "--precision",
         choices=("auto", *POLICIES),
         default="auto",
         help="auto: bfloat16 where it is fast, else float16 on GPUs where that is",
     )
-    add("--checkpoint-every", type=cli.positive_int, metavar="N", help="epochs from one checkpoint to the next")
-    add("--validate-every", type=cli.positive_int, metavar="N", help="epochs from one validation to the next")
+    add("--checkpoint-every", type=readers.positive_int, metavar="N", help="epochs from one checkpoint to the next")
+    add("--validate-every", type=readers.positive_int, metavar="N", help="epochs from one validation to the next")
     add(
         "--worker-timeout",
-        type=cli.positive_float,
+        type=readers.positive_float,
         default=devices.WORKER_TIMEOUT,
         metavar="SECONDS",
         help="how long to wait for the other machines of TF_CONFIG (%(default)s)",
@@ -98,29 +95,31 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         "--pretrain-optimizer", choices=("adam", "muon"), help="of the first stage; muon: for the convolutions' kernels"
     )
     add("--pretrain-loss", choices=("mse", "l1"), help="the squared or the absolute error of pixels")
-    add("--pretrain-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the first stage")
+    add("--pretrain-lr", type=readers.positive_float, metavar="RATE", help="learning rate of the first stage")
     add("--pretrain-schedule", choices=schedules, help="cosine: down to 0; step: a tenth after half of the stage")
-    add("--pretrain-warmup", type=cli.whole_number, metavar="N", help="steps until the learning rate is reached")
+    add("--pretrain-warmup", type=readers.whole_number, metavar="N", help="steps until the learning rate is reached")
     add(
         "--pretrain-crops",
-        type=cli.crop_side,
+        type=readers.crop_side,
         nargs="*",
         metavar="N",
         help="sides of HR crops that follow each other in the first stage, such as 64 96 128; none: --crop-size",
     )
-    add("--finetune-lr", type=cli.positive_float, metavar="RATE", help="learning rate of the second stage")
+    add("--finetune-lr", type=readers.positive_float, metavar="RATE", help="learning rate of the second stage")
     add("--finetune-schedule", choices=schedules, help="as --pretrain-schedule, of the second stage")
-    add("--finetune-warmup", type=cli.whole_number, metavar="N", help="as --pretrain-warmup, of the generator")
+    add("--finetune-warmup", type=readers.whole_number, metavar="N", help="as --pretrain-warmup, of the generator")
     add("--discriminator", choices=("image", "patch"), help="image: one logit an image; patch: one for each place")
     add("--spectral-norm", action=switch, help="keep the spectral norm of the patch discriminator's kernels at 1")
-    add("--disc-blocks", type=cli.positive_int, metavar="N", help="blocks of the discriminator")
+    add("--disc-blocks", type=readers.positive_int, metavar="N", help="blocks of the discriminator")
     add("--discriminator-optimizer", choices=("adam", "muon"), help="as --pretrain-optimizer, of the discriminator")
-    add("--discriminator-lr", type=cli.positive_float, metavar="RATE", help="of the discriminator (--finetune-lr)")
-    add("--discriminator-steps", type=cli.positive_int, metavar="N", help="for each step of the generator")
-    add("--discriminator-warmup", type=cli.whole_number, metavar="N", help="steps in which it learns alone")
-    add("--adversarial-ramp", type=cli.whole_number, metavar="N", help="steps until --adversarial-weight is reached")
-    add("--adam-beta-2", type=cli.below_one, metavar="B", help="of Adam, in both stages")
-    add("--clip-norm", type=cli.from_zero, metavar="N", help="the largest norm of each weight's gradient; 0: any")
+    add("--discriminator-lr", type=readers.positive_float, metavar="RATE", help="of the discriminator (--finetune-lr)")
+    add("--discriminator-steps", type=readers.positive_int, metavar="N", help="for each step of the generator")
+    add("--discriminator-warmup", type=readers.whole_number, metavar="N", help="steps in which it learns alone")
+    add(
+        "--adversarial-ramp", type=readers.whole_number, metavar="N", help="steps until --adversarial-weight is reached"
+    )
+    add("--adam-beta-2", type=readers.below_one, metavar="B", help="of Adam, in both stages")
+    add("--clip-norm", type=readers.from_zero, metavar="N", help="the largest norm of each weight's gradient; 0: any")
     add(
         "--vgg-weights",
         default="auto",
@@ -133,20 +132,33 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         choices=("mse", "l1", "unit"),
         help="of features: squared error; absolute error before the activation; squared distance at unit length",
     )
-    add("--adversarial-weight", type=cli.from_zero, metavar="W", help="of the discriminator, beside the content loss")
-    add("--l1-weight", type=cli.from_zero, metavar="W", help="add W times the absolute error of pixels to the GAN")
-    add("--reduced-weight", type=cli.from_zero, metavar="W", help="add W times the error of results reduced again")
-    add("--grid-weight", type=cli.from_zero, metavar="W", help="add W times the loss that a grid of pixels causes")
-    add("--relativistic", action=switch, help="compare each result with its photograph instead of judging it alone")
-    add("--max-shift", type=cli.whole_number, metavar="N", help="shift images by 0 to N pixels before both losses")
-    add("--label-smoothing", type=cli.below_one, metavar="S", help="tell the discriminator that photographs are 1 - S")
     add(
-        "--ema", type=cli.below_one, metavar="M", help="save weights averaged with this momentum, such as 0.999; 0: off"
+        "--adversarial-weight",
+        type=readers.from_zero,
+        metavar="W",
+        help="of the discriminator, beside the content loss",
+    )
+    add("--l1-weight", type=readers.from_zero, metavar="W", help="add W times the absolute error of pixels to the GAN")
+    add("--reduced-weight", type=readers.from_zero, metavar="W", help="add W times the error of results reduced again")
+    add("--grid-weight", type=readers.from_zero, metavar="W", help="add W times the loss that a grid of pixels causes")
+    add("--relativistic", action=switch, help="compare each result with its photograph instead of judging it alone")
+    add("--max-shift", type=readers.whole_number, metavar="N", help="shift images by 0 to N pixels before both losses")
+    add(
+        "--label-smoothing",
+        type=readers.below_one,
+        metavar="S",
+        help="tell the discriminator that photographs are 1 - S",
+    )
+    add(
+        "--ema",
+        type=readers.below_one,
+        metavar="M",
+        help="save weights averaged with this momentum, such as 0.999; 0: off",
     )
     add("--freeze-bn", action=switch, help="keep the batch statistics that a generator has")
     add("--bn", action=switch, help="a generator with batch normalization")
-    add("--prelu-slope", type=cli.from_zero, metavar="A", help="of each PReLU below zero, at first")
-    add("--residual-scale", type=cli.positive_float, metavar="S", help="of each residual branch, at first")
+    add("--prelu-slope", type=readers.from_zero, metavar="A", help="of each PReLU below zero, at first")
+    add("--residual-scale", type=readers.positive_float, metavar="S", help="of each residual branch, at first")
 
 
 def choose_config(args: argparse.Namespace, start: keras.Model | None = None) -> Config:
@@ -198,7 +210,7 @@ def choose_config(args: argparse.Namespace, start: keras.Model | None = None) ->
         residual_scale=args.residual_scale,
     )
     check_shift(config)
-    return recipe.shaped_like(config, start) if start else config
+    return builders.shaped_like(config, start) if start else config
 
 
 def check_shift(config: Config) -> None:
@@ -229,7 +241,7 @@ def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
     if not init_srgan:
         return None
     srgan = generators.load_generator(init_srgan)
-    if recipe.shaped_like(config, srgan) != config:
+    if builders.shaped_like(config, srgan) != config:
         raise UserError(f"--init-srgan {init_srgan}: another network than that of --init-generator")
     return srgan
 
@@ -259,16 +271,16 @@ def train(training: Training, vgg: keras.Model, pretrain: bool, given: bool, num
     The content loss uses `vgg`. Only a generator that was `given` has batch statistics that the first stage may keep.
     """
     config, losses = training.config, Losses(num_replicas)
-    layers = training_layers.choose(num_replicas, on_cpu=devices.is_cpu())
+    chosen = layers.choose(num_replicas, on_cpu=devices.is_cpu())
 
-    generator = recipe.build_generator(config, **layers)
+    generator = builders.build_generator(config, **chosen)
     generator.set_weights(training.snapshot.generator.get_weights())
     if pretrain:
-        stage = recipe.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
+        stage = builders.pretraining_stage(config, generator, losses, given and config.freeze_batch_norm)
         training.run("pretrain", stage)
         generator.set_weights(training.snapshot.generator.get_weights())
-    discriminator = recipe.build_discriminator(config, layers["norm"])
-    training.run("finetune", recipe.gan_stage(config, generator, discriminator, vgg, losses))
+    discriminator = builders.build_discriminator(config, chosen["norm"])
+    training.run("finetune", builders.gan_stage(config, generator, discriminator, vgg, losses))
 
 
 def prepare(
@@ -284,7 +296,7 @@ def prepare(
         config,
         paths,
         vgg,
-        recipe.Snapshot(config),
+        builders.Snapshot(config),
         prepare_batches(config, shards["train"], strategy.num_replicas_in_sync),
         load_test_pairs(
             shards["test"], config.infer_batch_size, config.infer_hr_size, config.scaling_factor, config.degradation
@@ -329,9 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records=tfrecords.fingerprint(paths.records),
     )
     with strategy.scope(), tfrecords.damage_named(shards["train"]), devices.lost_workers_named(cluster):
-        training_loop.agree(
-            run_config.checksum(run), "TF_CONFIG: the workers have other flags or records; give all the same"
-        )
+        loop.agree(run_config.checksum(run), "TF_CONFIG: the workers have other flags or records; give all the same")
         training = prepare(config, paths, shards, VGG.build(config.vgg_layer, vgg_weights), cluster)
         run_config.begin(paths, run, args.fresh, training.writes)
         if start and not begun:

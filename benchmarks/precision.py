@@ -24,10 +24,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import devices, metrics, recipe, tfrecords, training_layers
+from pyimagesearch import devices, layers, metrics
 from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.data import tfrecords
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
 from pyimagesearch.losses import Losses
+from pyimagesearch.training import builders
 
 HR_SIZE = 288  # of the pictures held out
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -38,10 +40,10 @@ def train(
 ) -> keras.Model:
     """Train the first stage, from the weights `start` if given; return the generator in float32."""
     keras.config.set_dtype_policy(POLICIES[precision])
-    generator = recipe.build_generator(config, **training_layers.choose(1, on_cpu=devices.is_cpu()))
+    generator = builders.build_generator(config, **layers.choose(1, on_cpu=devices.is_cpu()))
     if start:
         generator.set_weights(start)
-    stage = recipe.pretraining_stage(config, generator, Losses(1))
+    stage = builders.pretraining_stage(config, generator, Losses(1))
     step = tf.function(stage.train_step)
     load_batches = functools.partial(
         load_dataset,
@@ -57,7 +59,7 @@ def train(
     ):
         for batch in load_batches(hr_crop_size=side, first_batch=first).take(last - first):
             step(batch)
-    return recipe.Snapshot(config).take(stage)
+    return builders.Snapshot(config).take(stage)
 
 
 def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:

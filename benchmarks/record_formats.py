@@ -16,20 +16,21 @@ from collections.abc import Iterator
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import readers  # before TensorFlow, whose start it quiets
 
 # isort: split
 import input_pipeline
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import data_preprocess, tfrecords
+from pyimagesearch import data_preprocess
 from pyimagesearch.config import Config
+from pyimagesearch.data import pairs, tfrecords
 
 WHOLE = 10**5
 
 
-def serialize_png(pair: tfrecords.Pair) -> bytes:
+def serialize_png(pair: pairs.Pair) -> bytes:
     """Return a record of two PNG files."""
     images = [tf.io.encode_png(image).numpy() for image in (pair.lr, pair.hr)]
     features = {
@@ -66,7 +67,7 @@ def main() -> None:
     """Print a row of a table for each format."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
-    parser.add_argument("--seconds", type=cli.positive_float, default=6, help="of each measurement (%(default)s)")
+    parser.add_argument("--seconds", type=readers.positive_float, default=6, help="of each measurement (%(default)s)")
     args = parser.parse_args()
     print("| record | crops a visit | pairs/s, warm | cold | MB on disk | records in 4,096 crops | peak memory, MB |")
     print("|---|---|---|---|---|---|---|")

@@ -15,8 +15,11 @@ from precision import train  # which finds the package
 # isort: split
 import numpy as np
 
-from pyimagesearch import cli, evaluation, generators, tfrecords, upscaling
+from pyimagesearch import cli
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
+from pyimagesearch.data import tfrecords
+from pyimagesearch.evaluation import benchmarks
+from pyimagesearch.inference import generators, upscaling
 
 PLAIN = Config(
     train_batch_size=8,
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="these variants")
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
-    benchmarks = [evaluation.find_benchmark(folder, folder, 4) for folder in args.benchmark]
+    benchmarks = [benchmarks.find_benchmark(folder, folder, 4) for folder in args.benchmark]
     given = generators.fold_batch_norm(generators.load_generator(SHIPPED_GENERATORS["pretrained"])).get_weights()
     variants = {
         **{name: (base, changes, None) for name, (base, changes) in VARIANTS.items()},
@@ -87,7 +90,7 @@ def measure(
     config: Config,
     steps: int,
     shards: list[str],
-    benchmarks: list[evaluation.Benchmark],
+    benchmarks: list[benchmarks.Benchmark],
     start: list[np.ndarray] | None,
 ) -> None:
     """Train a generator, and print what it reaches."""
@@ -99,7 +102,7 @@ def measure(
     seconds = time.monotonic() - began
     upscaler = upscaling.Upscaler(generator)
     found = (
-        evaluation.means(list(evaluation.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in benchmarks
+        benchmarks.means(list(benchmarks.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in benchmarks
     )
     texts = ", ".join(f"{benchmark.name} {psnr:.2f} dB" for benchmark, psnr in zip(benchmarks, found, strict=True))
     print(f"{name}, seed {config.seed}: {steps} steps, {seconds:.0f} s, {texts}", flush=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import NoReturn
 
+from pyimagesearch import readers
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
 
@@ -89,7 +90,7 @@ def add_scaling_factor_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_crop_size_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--crop-size`, which gives `Config.hr_shape`."""
-    parser.add_argument("--crop-size", type=square, metavar="N", help="side of the HR crops, a multiple of 8")
+    parser.add_argument("--crop-size", type=readers.square, metavar="N", help="side of the HR crops, a multiple of 8")
 
 
 def find_paths(args: argparse.Namespace) -> Paths:
@@ -184,78 +185,3 @@ def _stop(outcome: Future) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     os._exit(130)  # the usual end of Python waits for threads and for TensorFlow
-
-
-def positive_int(text: str) -> int:
-    """Read a whole number of at least 1, for `type=`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def crop_side(text: str) -> int:
-    """Read the side of a square that suits every scaling factor and network, for `type=`."""
-    side = positive_int(text)
-    if side < 32 or side % 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
-    return side
-
-
-def square(text: str) -> tuple[int, int, int]:
-    """Read what `crop_side` reads, for `type=`; return [side, side, 3]."""
-    side = crop_side(text)
-    return side, side, 3
-
-
-def seed(text: str) -> int:
-    """Read a whole number of 32 bits, for `type=`."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def positive_float(text: str) -> float:
-    """Read a number above 0, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
-def from_zero(text: str) -> float:
-    """Read a number of at least 0, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number of at least 0, for `type=`."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def fraction(text: str) -> float:
-    """Read a number above 0 and below 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-
-
-def below_one(text: str) -> float:
-    """Read a number of at least 0 and below 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-
-
-def share(text: str) -> float:
-    """Read a number from 0 to 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")

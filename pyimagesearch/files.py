@@ -1,5 +1,7 @@
 """Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import hashlib
@@ -9,14 +11,20 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
 _CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+DPI = 120
+"""The resolution of figures, in pixels an inch."""
+
 _UNFINISHED = ".unfinished-"  # begins the names of files that are being written
 _unfinished: set[str] = set()
 _changing = threading.Lock()
@@ -172,3 +180,9 @@ def printable(path: str) -> str:
     """Return a path in one line, with its bytes that are no text, which old disks have, and line ends made visible."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Save a figure as PNG, here or at a `gs://` address."""
+    with written_whole(path) as aside, opened_for_writing(aside) as file:
+        figure.savefig(file, dpi=DPI, format="png")

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pyimagesearch.averages import StatisticsAverages
 from pyimagesearch.config import GANRecipe
-from pyimagesearch.optimizers import StatisticsAverages
 
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]

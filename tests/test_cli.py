@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import picture, save
 
-from pyimagesearch import cli
+from pyimagesearch import cli, readers
 from pyimagesearch.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -87,16 +87,16 @@ def test_overrides_that_were_not_given_leave_the_preset_alone():
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (cli.positive_int, "0"),
-        (cli.positive_int, "ten"),
-        (cli.square, "24"),
-        (cli.square, "100"),
-        (cli.fraction, "1"),
-        (cli.fraction, "half"),
-        (cli.below_one, "1"),
-        (cli.from_zero, "-1"),
-        (cli.from_zero, "inf"),
-        (cli.whole_number, "1.5"),
+        (readers.positive_int, "0"),
+        (readers.positive_int, "ten"),
+        (readers.square, "24"),
+        (readers.square, "100"),
+        (readers.fraction, "1"),
+        (readers.fraction, "half"),
+        (readers.below_one, "1"),
+        (readers.from_zero, "-1"),
+        (readers.from_zero, "inf"),
+        (readers.whole_number, "1.5"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):

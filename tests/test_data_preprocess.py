@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 from conftest import enlarged, write_records
 
-from pyimagesearch import data_preprocess, degradations, tfrecords
+from pyimagesearch import data_preprocess
+from pyimagesearch.data import degradations, tfrecords
+from pyimagesearch.data.pairs import Pair
 from pyimagesearch.errors import UserError
 
 CROP = functools.partial(data_preprocess.random_crop, hr_crop_size=32)
@@ -76,7 +78,7 @@ def test_a_training_record_gives_different_aligned_crops(make_pair):
 def test_training_crops_come_from_every_place_in_all_eight_orientations():
     lr = np.zeros((9, 8, 3), np.uint8)
     lr[..., 0], lr[..., 1] = np.mgrid[:9, :8]
-    example = tf.constant(tfrecords.serialize(tfrecords.Pair("", lr, enlarged(lr))))
+    example = tf.constant(tfrecords.serialize(Pair("", lr, enlarged(lr))))
     crops = [lr for lr, _ in data_preprocess.read_train_example(example, hr_crop_size=32, crops=300, seed=(1, 2))]
     expected = collections.Counter()
     for top in range(2):

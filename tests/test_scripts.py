@@ -19,10 +19,11 @@ import create_tfrecords
 import evaluate
 import inference
 import train_srgan
-from pyimagesearch import config, reports
+from pyimagesearch import config
 from pyimagesearch.errors import UserError
-from pyimagesearch.results import NAME as RESULTS
+from pyimagesearch.inference.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.training import callbacks
 
 ROOT = pathlib.Path(__file__).parents[1]
 BRIEF = "--pretrain-epochs 1 --finetune-epochs 1 --steps-per-epoch 2 --batch-size 2 --vgg-weights random".split()
@@ -282,7 +283,7 @@ def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_stati
     )
     changes = [np.abs(one - other).max() for one, other in zip(given, pretrained, strict=True)]
     assert 0 < max(changes) < 1e-5
-    assert [row["stage"] for row in reports.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
+    assert [row["stage"] for row in callbacks.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
 
 
 @pytest.fixture
