@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pyimagesearch import devices, files, metrics, utils
-from pyimagesearch.config import SHIPPED_GENERATORS, Paths
+from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Paths
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.image_io import FORMATS
 from pyimagesearch.data_preprocess import load_test_pairs
@@ -166,7 +166,7 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
         "SRGAN": generators.load_generator(paths.generator),
     }
     scale = generators.scaling_factor(models["SRGAN"])
-    config = cli.choose_config(args.preset, scaling_factor=scale)
+    config = PRESETS[args.preset]
     shards = tfrecords.find_shards(paths.records, "test", scale)
     lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
     made = {"Bicubic": upscaling.bicubic(lr, scale)}

@@ -13,9 +13,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from pyimagesearch import readers
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
 
@@ -69,28 +68,46 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def add_shared_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that training and inference have in common."""
+def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = False) -> None:
+    """Add the flags that training and inference have in common; with `start_from_file`, `--config` too."""
     parser.add_argument(
         "--device", choices=("gpu", "tpu"), default="gpu", help="gpu: all of them, or the CPU (%(default)s)"
     )
     parser.add_argument("--tpu", metavar="NAME|local", help="the TPU to use with --device tpu")
     parser.add_argument("--bucket", metavar="gs://...", help="where records and models are kept for a TPU")
-    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
+    start = parser.add_mutually_exclusive_group()
+    add_preset_flag(start)
+    if start_from_file:
+        start.add_argument("--config", metavar="FILE", help="or those of an earlier run, its models/config.json")
     parser.add_argument("--records", metavar="DIR", help=f"where the records are ({Paths.records})")
     parser.add_argument("--outputs", metavar="DIR", help=f"where models and pictures are kept ({Paths.outputs})")
 
 
-def add_scaling_factor_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--scaling-factor`, which makes the records and builds the generator."""
-    parser.add_argument(
-        "--scaling-factor", type=int, choices=(2, 4, 8), help="how many times larger the results are (4)"
-    )
+def add_preset_flag(parser: argparse._ActionsContainer) -> None:
+    """Add `--preset` to a parser or a group of flags."""
+    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
 
 
-def add_crop_size_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--crop-size`, which gives `Config.hr_shape`."""
-    parser.add_argument("--crop-size", type=readers.square, metavar="N", help="side of the HR crops, a multiple of 8")
+def add_config_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the flags of those fields of `Config`, by default of all that have one; see `config._setting`."""
+    recipe = None if names else parser.add_argument_group("the recipe")
+    for field in dataclasses.fields(Config):
+        if field.metadata and (not names or field.name in names):
+            group = recipe if recipe and field.metadata["recipe"] else parser
+            group.add_argument(_flag(field), dest=field.name, help=field.metadata["help"], **_way_of_reading(field))
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
+
+
+def _way_of_reading(field: dataclasses.Field) -> dict[str, Any]:
+    """Return the arguments of `add_argument` that turn text into a value of a field."""
+    if isinstance(field.default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    names = {"read": "type", "metavar": "metavar", "choices": "choices"}
+    given = {names[key]: value for key, value in field.metadata.items() if key in names and value is not None}
+    return given | {"nargs": "*"} if field.metadata["many"] else given
 
 
 def find_paths(args: argparse.Namespace) -> Paths:
@@ -108,9 +125,12 @@ def find_paths(args: argparse.Namespace) -> Paths:
     return dataclasses.replace(paths, **given)
 
 
-def choose_config(preset: str, **overrides: object) -> Config:
-    """Return the preset's `Config` with those `overrides` that are not None."""
-    return dataclasses.replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})
+def choose_config(args: argparse.Namespace, start: Config | None = None) -> Config:
+    """Return the numbers of `start`, by default those of the preset, with those that the command line gives."""
+    names = [field.name for field in dataclasses.fields(Config) if field.metadata]
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return dataclasses.replace(start or PRESETS[args.preset], **given | lists)
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

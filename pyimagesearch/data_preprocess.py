@@ -118,7 +118,7 @@ def read_train_example(
         scale: how many times larger HR is than LR.
         crops: how many crops to draw.
         seed: two integers that settle all of them; drawn from TensorFlow's global generator if None.
-        degradation: one of `degradations.KINDS`: the record's LR as it is, or LR made of its HR by
+        degradation: one of `config.DEGRADATIONS`: the record's LR as it is, or LR made of its HR by
             `degradations.degrade` for all but a random part of the crops.
 
     Returns:
@@ -208,8 +208,8 @@ def load_dataset(
     together = batch_size * workers
     if together > len(records.offsets) * crops_per_record:
         raise UserError(
-            f"--batch-size: {together} crops a step, but the {len(records.offsets)} training records give only "
-            f"{len(records.offsets) * crops_per_record} a pass; take a smaller batch or more photographs"
+            f"a batch of {together} crops is too large: the {len(records.offsets)} training records give "
+            f"{len(records.offsets) * crops_per_record} in a pass; take a smaller batch or more photographs"
         )
     options = tf.data.Options()
     options.deterministic = seed is not None
@@ -274,4 +274,6 @@ def load_test_pairs(
     except tf.errors.InvalidArgumentError as error:
         folder = os.path.dirname(filenames[0])
         size = f"{hr_crop_size}x{hr_crop_size}"
-        raise UserError(f"{folder}: pictures of less than {size} pixels; choose another --preset") from error
+        raise UserError(
+            f"{folder}: pictures of less than {size} pixels; choose a preset that measures smaller ones"
+        ) from error

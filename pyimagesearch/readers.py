@@ -25,7 +25,7 @@ def square(text: str) -> tuple[int, int, int]:
     return side, side, 3
 
 
-def seed(text: str) -> int:
+def seed_number(text: str) -> int:
     """Read a whole number of 32 bits."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")

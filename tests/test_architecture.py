@@ -1,7 +1,8 @@
-"""Which part of the project may import which."""
+"""Which part of the project may import which, and who knows the flags of the commands."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -22,6 +23,9 @@ MAY_IMPORT = {
     "data": {"data", "base"},
     "base": {"base"},
 }
+
+CSS_VARIABLE = "--place"
+"""Of the page with sliders; it only looks like a flag."""
 
 MODULES = sorted(ROOT.glob(f"{PACKAGE}/**/*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
@@ -60,6 +64,13 @@ def complaints(module, own_room, source, known):
         for other in sorted(imported(source, known))
         if room(other) not in MAY_IMPORT[own_room]
     ]
+
+
+def flags_in(source):
+    """Return the string literals of a source text that name a flag."""
+    literals = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    texts = (text.replace(CSS_VARIABLE, "") for text in literals if isinstance(text, str))
+    return [text for text in texts if re.search("--[a-z]", text)]
 
 
 KNOWN = {module_name(path) for path in MODULES}
@@ -102,3 +113,12 @@ def test_scripts_are_imported_by_none():
     for path in MODULES:
         nodes = ast.walk(ast.parse(path.read_text()))
         assert not names & {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "cli"], ids=module_name)
+def test_only_scripts_and_cli_know_flags(path):
+    assert flags_in(path.read_text()) == []
+
+
+def test_flags_are_noticed():
+    assert flags_in('raise UserError(f"{path}: missing; give --input")') == [": missing; give --input"]

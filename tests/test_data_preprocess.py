@@ -188,9 +188,7 @@ def test_records_are_drawn_in_proportion_to_their_area(tmp_path, make_pair):
 def test_a_batch_larger_than_the_data_is_refused(shards):
     LOAD(shards, 40)
     for batch_size, workers in ((41, 1), (21, 2)):
-        with pytest.raises(
-            UserError, match="--batch-size: 4[12] crops a step, but the 5 training records give only 40"
-        ):
+        with pytest.raises(UserError, match="a batch of 4[12] crops is too large: the 5 training records give 40"):
             LOAD(shards, batch_size, workers=workers)
 
 

@@ -23,7 +23,7 @@ from pyimagesearch import config
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.training import callbacks
+from pyimagesearch.training import builders, callbacks
 
 ROOT = pathlib.Path(__file__).parents[1]
 BRIEF = "--pretrain-epochs 1 --finetune-epochs 1 --steps-per-epoch 2 --batch-size 2 --vgg-weights random".split()
@@ -96,7 +96,7 @@ def test_training_tells_what_it_does(workplace):
         (["--pretrain-schedule", "constant"], "pretrain_schedule", "constant"),
         (["--finetune-schedule", "constant"], "finetune_schedule", "constant"),
         (["--pretrain-warmup", "0"], "pretrain_warmup", 0),
-        (["--pretrain-crops"], "pretrain_crops", []),
+        (["--pretrain-crops"], "pretrain_crops", ()),
         (["--finetune-warmup", "9"], "finetune_warmup", 9),
         (["--discriminator", "patch"], "discriminator", "patch"),
         (["--spectral-norm"], "spectral_norm", True),
@@ -134,19 +134,19 @@ def test_every_part_of_a_recipe_can_be_switched(preset, flags, field, value, mon
     )
     monkeypatch.setitem(config.PRESETS, preset, everything)
     args = train_srgan.parse_args(["--preset", preset, *flags])
-    assert train_srgan.choose_config(args) == dataclasses.replace(everything, **{field: value})
+    assert train_srgan.build_config(args) == dataclasses.replace(everything, **{field: value})
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--max-shift", "49"], "--max-shift 49: more than half of the crops' 96 pixels"),
-        (["--preset", "paper", "--max-shift", "7"], "--max-shift: the paper's discriminator takes whole crops"),
+        (["--max-shift", "49"], "a shift of up to 49 pixels: more than half of the crops' 96 pixels"),
+        (["--preset", "paper", "--max-shift", "7"], "a shift of images: the paper's discriminator takes whole crops"),
     ],
 )
 def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
     with pytest.raises(UserError, match=said):
-        train_srgan.choose_config(train_srgan.parse_args(flags))
+        builders.check_shift(train_srgan.build_config(train_srgan.parse_args(flags)))
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
@@ -268,7 +268,7 @@ def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp
     SRGAN.generator(4, 12, 3).save(tmp_path / "srgan.keras")
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-generator", "start.keras"]
     said = refused(train_srgan, *flags, "--init-srgan", "srgan.keras")
-    assert "--init-srgan srgan.keras: another network than that of --init-generator" in said
+    assert "srgan.keras: another network than that of the generator to start from" in said
 
 
 def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
@@ -440,15 +440,15 @@ def flags(workplace):
         (["--device", "tpu"], "--device tpu: "),
         (["--device", "tpu", "--tpu", "mine", "--bucket", "mine"], "--bucket mine: "),
         (["--device", "abacus"], "--device"),
-        (["--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
-        (["--vgg-layer", "vgg19:block9_conv1"], "--vgg-layer"),
+        (["--vgg-weights", "nowhere.h5"], "VGG weights nowhere.h5: "),
+        (["--vgg-layer", "vgg19:block9_conv1"], "VGG layer"),
         (["--scaling-factor", "3"], "--scaling-factor"),
-        (["--scaling-factor", "2"], "--scaling-factor 4, not 2"),
+        (["--scaling-factor", "2"], "a scaling factor of 4, not 2"),
         (["--pretrain-epochs", "0"], "--pretrain-epochs"),
         (["--batch-size", "many"], "--batch-size"),
         (["--crop-size", "100"], "--crop-size: '100' is not a multiple of 8"),
         (["--crop-size", "104"], "records for crops of 64 pixels, not of 104"),
-        (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
+        (["--batch-size", "369"], "a batch of 369 crops is too large: the 46 training records give 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),
         (["--degradation", "heavy"], "--degradation"),
@@ -491,13 +491,16 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     [
         (["--html"], "--html goes with --input"),
         (["--format", "jpeg"], "--format goes with --input"),
-        (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
-        (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
+        (["--input", "nowhere.png"], "nowhere.png: no such file or folder"),
+        (["--input", "photos", "--output", "photos"], "photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--blend", "0.5"], "argument --blend: not allowed with argument --model"),
         (["--blend", "0"], "--blend goes with --input"),
-        (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
-        (["--input", "photos", "--output", "photos/a.png"], "--output photos/a.png: names one file"),
+        (
+            ["--input", "photos", "--tile", "20"],
+            "tiles of 20 pixels: too small, the generator sees 16 pixels",
+        ),
+        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: names one file"),
         (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
     ],
@@ -521,7 +524,7 @@ def test_inference_refuses_test_pictures_smaller_than_its_crop(refused, workplac
     assert create_tfrecords.main(["--images", "photos", "--records", "small"]) == 0
     outputs = workplace[0] / "outputs"
     said = refused(inference, *flags, "--records", "small", "--outputs", outputs)
-    assert "small/test: pictures of less than 144x144 pixels; choose another --preset" in said
+    assert "small/test: pictures of less than 144x144 pixels; choose a preset that measures smaller ones" in said
 
 
 def test_photographs_of_ones_own_become_records(tmp_path, shared_data, capsys):

@@ -118,7 +118,7 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
 def test_the_generators_update_leaves_the_discriminator_alone():
     stage = gan()
     before = copies(stage.discriminator.variables)
-    stage._discriminator_step = lambda hr, sr: {}  # only the generator's half of the step remains
+    stage._train_discriminator = lambda hr, sr: {}  # only the generator's half of the step remains
     generator = copies(kernels(stage.generator))
     stage.train_step(batch())
     assert all_moved(generator, kernels(stage.generator))
@@ -169,7 +169,7 @@ def test_the_shares_of_the_losses_follow_their_weights():
 def test_the_generators_gradient_is_that_of_its_whole_loss():
     keras.utils.set_random_seed(1)
     stage = gan(optimizer=keras.optimizers.SGD, generator_rate=1e-3, l1_weight=0.5)
-    stage._discriminator_step = lambda hr, sr: {}
+    stage._train_discriminator = lambda hr, sr: {}
     before = copies(stage.generator.trainable_variables)
     lr, hr = (tf.cast(images, tf.float32) for images in batch())
     with tf.GradientTape() as tape:
@@ -206,7 +206,7 @@ def test_within_60_steps_a_discriminator_tells_images_from_images_with_a_grid(pa
     stage.discriminator = SRGAN.patch_discriminator(16, 0.2, 2) if patch else SRGAN.discriminator(16, 0.2, 3)
     stage.d_optimizer = keras.optimizers.Adam(1e-3)
     stage.d_optimizer.build(stage.discriminator.trainable_variables)
-    step, rng = tf.function(stage._discriminator_step), np.random.default_rng(0)
+    step, rng = tf.function(stage._train_discriminator), np.random.default_rng(0)
     images = np.stack([texture(rng) for _ in range(64)])
     right = []
     for _ in range(60):

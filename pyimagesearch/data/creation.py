@@ -91,9 +91,9 @@ def create(
             disk; with `strict`, a picture cannot be used. Complete shards stay and are not made again.
     """
     if tfrecords.has_manifest(root):
-        raise UserError(f"{root}: holds records already; remove that folder or choose another with --records")
+        raise UserError(f"{root}: holds records already; remove that folder or choose another")
     if strict and source.skipped:
-        raise UserError(f"{': '.join(source.skipped[0])}; repair or remove it, or leave out --strict")
+        raise UserError(f"{': '.join(source.skipped[0])}; repair or remove it, or do not be strict")
     shards = [*_plan("train", source.train, root, config, strict), *_plan("test", source.test, root, config, strict)]
     _begin(root, shards)
     missing = [shard for shard in shards if not _is_complete(shard)]
@@ -127,8 +127,8 @@ def _begin(root: str, shards: Sequence[Shard]) -> None:
         _write(path, plan)
     elif _read(path) != plan:
         raise UserError(
-            f"{root}: holds an unfinished creation of other pictures or with other flags; repeat its command, remove "
-            "that folder, or choose another with --records"
+            f"{root}: holds an unfinished creation of other pictures or other settings; repeat its command, remove "
+            "that folder, or choose another"
         )
 
 
@@ -147,7 +147,7 @@ def _check_space(root: str, needed: int) -> None:
     logging.info("about %.1f GB to write, %.1f GB are free", needed / 1e9, free / 1e9)
     if needed > free:
         raise UserError(
-            f"--records {root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free there; "
+            f"{root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free there; "
             "make room or choose another place"
         )
 
@@ -168,7 +168,7 @@ def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
     except BrokenProcessPool as error:
         raise UserError(
             "a process that makes records was ended, perhaps for want of memory; the same command goes on, "
-            "with less memory if you give fewer --processes"
+            "with less memory if you allow fewer processes"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -196,7 +196,7 @@ def _make(shard: Shard) -> Shard:
             if isinstance(picture, Pair):
                 yield picture
             elif shard.strict:
-                raise UserError(f"{': '.join(picture)}; repair or remove it, or leave out --strict")
+                raise UserError(f"{': '.join(picture)}; repair or remove it, or do not be strict")
             else:
                 skipped.append(picture)
 

@@ -13,9 +13,6 @@ from PIL import Image
 
 from pyimagesearch.metrics import to_uint8
 
-KINDS = ("bicubic", "photo")
-"""How low-resolution training images come about: by bicubic interpolation, or by `degrade`."""
-
 JPEG_UNIT = 16
 """The side in pixels of what JPEG encodes together where colours have half the resolution."""
 
@@ -50,7 +47,7 @@ class Model:
 
 
 PHOTO = Model()
-"""What `--degradation photo` draws from."""
+"""What the kind "photo" draws from."""
 
 
 @dataclasses.dataclass(frozen=True)

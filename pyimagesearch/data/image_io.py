@@ -312,7 +312,7 @@ def write_picture(path: str, picture: Picture, form: str) -> None:
 def check_size(size: tuple[int, int], form: str) -> None:
     """Raise a PictureError if a picture of this height and width is too large for one of `FORMATS`."""
     if max(size) > (longest := _LONGEST.get(form, max(size))):
-        raise PictureError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; give another --format")
+        raise PictureError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; choose another format")
 
 
 def _write_deep_png(path: str, pixels: np.ndarray, carried: Metadata) -> None:

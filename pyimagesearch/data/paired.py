@@ -72,7 +72,7 @@ def match(source: Source, lr_dir: str, test_lr_dir: str | None = None) -> Source
     together = dataclasses.replace(source.train, files=tuple(sorted(source.train.files + source.test.files)))
     pairs, skipped = _match_folder(together, lr_dir, source.skipped)
     if len(pairs.files) < 2:
-        raise UserError(f"{lr_dir}: one pair cannot be split; add more or give --test-images and --test-lr-images")
+        raise UserError(f"{lr_dir}: one pair cannot be split; add more or give test images of both sizes")
     # At least one pair on each side, whatever has no match.
     held_out = [pair for pair in pairs.files if pair[0] in source.test.files]
     test = held_out[: len(pairs.files) - 1] or pairs.files[:1]

@@ -73,7 +73,7 @@ def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
     reserved = {os.path.realpath(os.path.join(test_dir, name)) for name in held_out.names}
     names = [name for name in pictures.names if os.path.realpath(os.path.join(train_dir, name)) not in reserved]
     if not names:
-        raise UserError(f"--images {train_dir}: all of its photographs are held out by --test-images; give more")
+        raise UserError(f"{train_dir}: all of its photographs are among the test images; give more")
     test = Photographs(test_dir, _usable(test_dir, held_out.names, min_size, known, skipped), scale)
     train = Photographs(train_dir, _usable(train_dir, names, min_size, known, skipped), scale)
     return Source(train, test, skipped, [*pictures.unread, *held_out.unread])
@@ -90,7 +90,7 @@ def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, see
     skipped, pictures = [], find_pictures(images_dir)
     files = _usable(images_dir, pictures.names, min_size, {}, skipped)
     if len(files) < 2:
-        raise UserError(f"--images {images_dir}: one photograph cannot be split; add more or give --test-images")
+        raise UserError(f"{images_dir}: one photograph cannot be split; add more or give test images")
     held_out = min(max(1, round(test_fraction * len(files))), len(files) - 1)
     test = set(random.Random(seed).sample(files, held_out))
     train, test = (tuple(file for file in files if (file in test) == wanted) for wanted in (False, True))

@@ -127,7 +127,7 @@ def div2k(dataset: str, scale: int, min_size: int, manual_dir: str | None = None
 
 def _check_size(what: str, size: tuple[int, int], min_size: int) -> None:
     if reason := too_small(*size, min_size):
-        raise UserError(f"--crop-size: {reason} of {what}; {min(size) // 8 * 8} works")
+        raise UserError(f"crop size: {reason} of {what}; {min(size) // 8 * 8} works")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
@@ -137,14 +137,14 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
         for zip_file in zips:
             path = os.path.join(manual_dir, zip_file.filename)
             if not os.path.exists(path):
-                raise UserError(f"{path}: missing; --manual-dir needs {needed}")
+                raise UserError(f"{path}: missing; the folder needs {needed}")
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except NonMatchingChecksumError as error:
         damaged = next((zip_file.filename for zip_file in zips if zip_file.filename in str(error)), "a zip file")
         raise UserError(f"{damaged}: damaged, not the file that DIV2K offers; download it again: {needed}") from error
     except (tfds.download.DownloadError, OSError) as error:
-        raise UserError(f"DIV2K cannot be downloaded; fetch {needed} and give --manual-dir") from error
+        raise UserError(f"DIV2K cannot be downloaded; fetch {needed} and give their folder") from error
 
 
 @dataclasses.dataclass(frozen=True)

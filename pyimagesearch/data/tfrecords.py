@@ -153,7 +153,9 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
     """
     manifest = _read_manifest(root)
     if manifest["scaling_factor"] != scale:
-        raise UserError(f"{root}: records for --scaling-factor {manifest['scaling_factor']}, not {scale}; choose alike")
+        raise UserError(
+            f"{root}: records for a scaling factor of {manifest['scaling_factor']}, not {scale}; choose alike"
+        )
     shards = {os.path.join(root, split, name): shard for name, shard in manifest["splits"][split].items()}
     for path, shard in shards.items():
         if complaint := _complaint(path, shard):
@@ -161,17 +163,17 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
     return list(shards)
 
 
-def check_crops(root: str, crop_size: int, flag: str = "--crop-size") -> None:
+def check_crops(root: str, crop_size: int) -> None:
     """Check that HR crops of this side, in pixels, fit into every training record.
 
     Raises:
-        UserError: the records were made for smaller ones; `flag` is what asked for them.
+        UserError: the records were made for smaller ones.
     """
     largest = _read_manifest(root)["configuration"]["hr_shape"][0]
     if crop_size > largest:
         raise UserError(
             f"{root}: records for crops of {largest} pixels, not of {crop_size}; remove the folder and make it again "
-            f"with create_tfrecords.py --crop-size {crop_size}, or train with {flag} {largest}"
+            f"for this crop size with create_tfrecords.py, or train with crops of at most {largest}"
         )
 
 

@@ -85,7 +85,7 @@ def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
     hr_folder, lr_folder = os.path.join(folder, "HR"), os.path.join(folder, f"LRx{scale}")
     hr_paths = _by_name(hr_folder)
     if not hr_paths:
-        raise UserError(f"--benchmark {folder}: no pictures in {hr_folder}; put the true ones there")
+        raise UserError(f"benchmark {folder}: no pictures in {hr_folder}; put the true ones there")
     lr_is_made = not os.path.isdir(lr_folder)
     lr_paths = {} if lr_is_made else _by_name(lr_folder)
     files = []
@@ -160,7 +160,7 @@ def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
     try:
         vgg.compute_output_shape((1, *hr.shape))
     except ValueError as error:
-        raise UserError(f"{path}: too small for the features of --vgg-layer; choose another layer") from error
+        raise UserError(f"{path}: too small for the features of that VGG layer; choose another") from error
 
 
 def means(rows: Sequence[Row]) -> scores.Score:

@@ -79,7 +79,7 @@ def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -
         UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another.
     """
     if "://" in output:
-        raise UserError(f"{output}: results are written to this machine only; give a folder on it with --output")
+        raise UserError(f"{output}: results are written to this machine only; give a folder on it")
     found = {}
     for source, name in (pair for path in inputs for pair in _find(path, output)):
         found.setdefault((os.path.realpath(source), name), source)
@@ -98,30 +98,32 @@ def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -
 
 
 def is_file_name(output: str) -> bool:
-    """Return whether `--output` names a file, not a folder."""
+    """Return whether the place of the results names a file, not a folder."""
     return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, FILM_RESULT)
 
 
 def choose_format(output: str, form: str | None) -> str:
-    """Return the format of the results: what `--format` says, or the name of the only result, or PNG.
+    """Return the format of the results: `form` if given, or the name of the only result, or PNG.
 
     Raises:
         UserError: those two disagree.
     """
     named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
     if named and form and named != form:
-        raise UserError(f"--output {output}: its name is one of {named}, not of --format {form}; give one of the flags")
+        raise UserError(
+            f"{output}: its name is one of {named}, not of the format {form}; give the name or the format alone"
+        )
     return named or form or "png"
 
 
 def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
     """Return the job whose result is the file `output`."""
     if len(jobs) > 1 or os.path.isdir(inputs[0]):
-        raise UserError(f"--output {output}: names one file, but the input is not one file; give a folder")
+        raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
     job = Job(jobs[0].source, output)
     if job.is_film != output.lower().endswith(FILM_RESULT):
         kind = FILM_RESULT if job.is_film else ", ".join(ENDING_FORMATS)
-        raise UserError(f"--output {output}: the result of {job.source} cannot have that name; end it with {kind}")
+        raise UserError(f"{output}: the result of {job.source} cannot have that name; end it with {kind}")
     return job
 
 
@@ -130,9 +132,9 @@ def _check(jobs: Sequence[Job], compare: bool) -> None:
     for job in jobs:
         for target in (job.target, job.comparison) if compare else (job.target,):
             if os.path.realpath(target) in sources:
-                raise UserError(f"{target}: an input and a result at once; give another folder with --output")
+                raise UserError(f"{target}: an input and a result at once; choose another folder for results")
             if (other := targets.setdefault(os.path.realpath(target), job.source)) != job.source:
-                raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as --input")
+                raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as the input")
 
 
 def _find(path: str, output: str) -> list[tuple[str, str]]:
@@ -151,28 +153,28 @@ def _matching(pattern: str, output: str) -> list[str]:
     files = glob.glob(os.path.join(glob.escape(literal), *parts), recursive=True)
     files = sorted(filter(os.path.isfile, files))
     if not files:
-        raise UserError(f"--input {pattern}: no such file or folder")
+        raise UserError(f"{pattern}: no such file or folder")
     readable = [file for file in files if file.lower().endswith(ENDINGS)]
     _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
     if not readable:
-        raise UserError(f"--input {pattern}: nothing of it ends with {', '.join(ENDINGS)}")
+        raise UserError(f"{pattern}: nothing of it ends with {', '.join(ENDINGS)}")
     return [file for file in readable if not _lies_in(file, output)] or readable
 
 
 def _below(folder: str, output: str) -> list[str]:
     """Return the images and films of a folder, except results of before."""
     if os.path.realpath(folder) == os.path.realpath(output):
-        raise UserError(f"--output {output}: an input and the results at once; give another folder")
+        raise UserError(f"{output}: an input and the results at once; give another folder")
     files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
     if not files:
-        raise UserError(f"--input {folder}: nothing in it ends with {', '.join(ENDINGS)}")
+        raise UserError(f"{folder}: nothing in it ends with {', '.join(ENDINGS)}")
     _tell_unread(folder, others)
     return files
 
 
 def _tell_unread(place: str, files: Sequence[str]) -> None:
     if files:
-        logging.info("--input %s: left out what is of no kind read: %s", printable(place), kinds(files))
+        logging.info("%s: left out what is of no kind read: %s", printable(place), kinds(files))
 
 
 def _lies_in(path: str, folder: str) -> bool:

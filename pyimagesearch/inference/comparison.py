@@ -178,4 +178,6 @@ def check_page(path: str) -> None:
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             if _TITLE not in file.read(1000):
-                raise UserError(f"{path}: is not a page of this program, so it stays; give another --output")
+                raise UserError(
+                    f"{path}: is not a page of this program, so it stays; choose another folder for results"
+                )

@@ -48,7 +48,9 @@ def require_package(format: str) -> None:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            raise UserError(f"--format {format}: needs {error.name}; pip install -r requirements-export.txt") from error
+            raise UserError(
+                f"the format {format} needs {error.name}; pip install -r requirements-export.txt"
+            ) from error
 
 
 def choose_output(
@@ -69,12 +71,12 @@ def choose_output(
     ending = FORMATS[format].ending
     path = output or os.path.splitext(beside or model)[0] + ending
     if path.startswith("gs://"):
-        raise UserError(f"{path}: exports are written to this machine alone; give a path on it with --output")
+        raise UserError(f"{path}: exports are written to this machine alone; give a path on it")
     if not _is_folder(format) and not path.endswith(ending):
-        raise UserError(f"--output {path}: --format {format} makes a file that ends in {ending}; name it so")
+        raise UserError(f"{path}: the format {format} makes a file that ends in {ending}; name it so")
     path = os.path.normpath(path)
     if os.path.realpath(path) == os.path.realpath(model):
-        raise UserError(f"{path}: the model itself, which stays as it is; give another --output")
+        raise UserError(f"{path}: the model itself, which stays as it is; choose another name")
     if os.path.lexists(path):
         _check_replaceable(path, format, overwrite)
     return path
@@ -86,10 +88,10 @@ def _is_folder(format: str) -> bool:
 
 def _check_replaceable(path: str, format: str, overwrite: bool) -> None:
     if not overwrite:
-        raise UserError(f"{path}: exists already; give --overwrite or another --output")
+        raise UserError(f"{path}: exists already; allow it to be overwritten, or choose another name")
     is_export = tf.saved_model.contains_saved_model if _is_folder(format) else os.path.isfile
     if not is_export(path):
-        raise UserError(f"{path}: not an export of --format {format}, so it is left alone; give another --output")
+        raise UserError(f"{path}: not an export of the format {format}, so it is left alone; choose another name")
 
 
 def export(generator: keras.Model, format: str, output: str) -> None:
@@ -121,7 +123,9 @@ def export(generator: keras.Model, format: str, output: str) -> None:
 def _halve(generator: keras.Model, path: str) -> None:
     """Save a generator with its weights in 16 bits."""
     if any(np.abs(weight).max() > np.finfo(np.float16).max for weight in generator.get_weights()):
-        raise UserError("--format keras: this generator has weights too large for 16 bits; keep the file that it is in")
+        raise UserError(
+            "the format keras: this generator has weights too large for 16 bits; keep the file that it is in"
+        )
     generator.save(path)
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}
@@ -166,7 +170,7 @@ def _written_whole(path: str) -> Iterator[str]:
     try:
         os.makedirs(aside)
     except OSError as error:
-        raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); give another --output") from error
+        raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); choose another folder") from error
     with noted_unfinished(aside):
         try:
             yield os.path.join(aside, name)

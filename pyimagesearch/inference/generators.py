@@ -99,7 +99,7 @@ def blend(faithful: keras.Model, sharp: keras.Model, share: float) -> keras.Mode
     """
     pairs = list(zip(faithful.get_weights(), sharp.get_weights(), strict=False))
     if len(faithful.weights) != len(sharp.weights) or any(one.shape != other.shape for one, other in pairs):
-        raise UserError("--blend: the two generators are different networks; give a pretrained one and its SRGAN")
+        raise UserError("a mixture: the two generators are different networks; give a pretrained one and its SRGAN")
     blended = keras.models.clone_model(sharp)
     blended.set_weights([(1 - share) * one + share * other for one, other in pairs])
     return blended
@@ -114,7 +114,7 @@ def common_scale(models: Mapping[str, keras.Model]) -> int:
     scales = {scaling_factor(model): name for name, model in models.items()}
     if len(scales) > 1:
         different = ", ".join(f"{name} ×{scale}" for scale, name in scales.items())
-        raise UserError(f"--model: one table holds generators of one scale only: {different}; measure them apart")
+        raise UserError(f"one table holds generators of one scale only: {different}; measure them apart")
     return next(iter(scales))
 
 

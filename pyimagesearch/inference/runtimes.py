@@ -22,14 +22,14 @@ RUNTIMES = ("auto", "tensorflow", "openvino")
 
 
 def choose_runtime(runtime: str) -> str:
-    """Return "tensorflow" or "openvino" for a `--runtime`; "auto" is OpenVINO where it is installed, on CPUs.
+    """Return "tensorflow" or "openvino" for one of these or "auto"; "auto" is OpenVINO where it is installed, on CPUs.
 
     Raises:
         UserError: OpenVINO is asked for, but not installed.
     """
     installed = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and not installed:
-        raise UserError("--runtime openvino: it is not installed; pip install -r requirements-openvino.txt")
+        raise UserError("the runtime openvino: it is not installed; pip install -r requirements-openvino.txt")
     if runtime != "auto":
         return runtime
     return "openvino" if installed and devices.is_cpu() else "tensorflow"

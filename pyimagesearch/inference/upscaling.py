@@ -105,7 +105,9 @@ class Upscaler:
         self.faithful = faithful
         self.tile = tile or max(TILE, 3 * self.reach)
         if self.tile <= 2 * self.reach:
-            raise UserError(f"--tile {tile}: too small, the generator sees {self.reach} pixels to each side; take more")
+            raise UserError(
+                f"tiles of {tile} pixels: too small, the generator sees {self.reach} pixels to each side; take more"
+            )
 
     def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Make a picture larger.

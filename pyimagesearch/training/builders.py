@@ -34,13 +34,28 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
     )
 
 
+def check_shift(config: Config) -> None:
+    """Check that the shift of images leaves the discriminator images that it takes.
+
+    Raises:
+        UserError: it does not.
+    """
+    if config.max_shift > config.hr_shape[0] // 2:
+        raise UserError(
+            f"a shift of up to {config.max_shift} pixels: more than half of the crops' {config.hr_shape[0]} pixels; "
+            "take a smaller one"
+        )
+    if config.max_shift and config.disc_dense and config.discriminator == "image":
+        raise UserError("a shift of images: the paper's discriminator takes whole crops; choose the one of patches")
+
+
 def shaped_like(config: Config, generator: keras.Model) -> Config:
     """Return `config` with the network of a generator from `SRGAN.generator`, whose width the discriminator takes, too.
 
     Raises:
         UserError: it is not such a network.
     """
-    problem = "--init-generator: not a network of this program; give a generator that train_srgan.py made"
+    problem = "the generator to start from: not a network of this program; give one that train_srgan.py made"
     try:
         shaped = _shaped_like(config, generator)
         same = _outline(build_generator(shaped)) == _outline(generator)

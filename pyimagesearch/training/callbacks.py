@@ -344,9 +344,9 @@ class DiscriminatorWatch(keras.callbacks.Callback):
             "won" if self.won else "lost",
             max(self.won, self.lost),
             *(logs["d_real"], logs["d_fake"], 100 * logs["d_right"]),
-            "try --label-smoothing 0.1 or a lower --finetune-lr"
+            "try a label smoothing of 0.1 or a lower learning rate of the second stage"
             if self.won
-            else "try a larger --batch-size, more --discriminator-steps or more pretraining",
+            else "try a larger batch, more steps of the discriminator or more pretraining",
         )
 
     def _judge(self, logs: Logs) -> tuple[bool, bool]:

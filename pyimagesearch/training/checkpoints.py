@@ -106,7 +106,7 @@ class Checkpoints:
                 _remove(self.folder, self.step)
                 raise UserError(
                     f"{self.folder}: the checkpoint of step {self.step} cannot be written ({reason(error)}); "
-                    f"make room or choose another --outputs. {self.last_good()}"
+                    f"make room or choose another folder of outputs. {self.last_good()}"
                 ) from error
             for path in self.found()[KEPT:]:
                 _remove(self.folder, _number(path))

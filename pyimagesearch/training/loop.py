@@ -52,10 +52,10 @@ def fit(
         tf.errors.OpError: a batch cannot be read; a checkpoint has been written.
         UserError: a loss or a weight became NaN or infinite, or a checkpoint cannot be written.
     """
-    complaint = "--outputs: the workers found different checkpoints; all of them need one and the same folder"
+    complaint = "the workers found different checkpoints; give all of them one and the same folder of outputs"
     first_step = agree(checkpoints.restore(), complaint)
     if first_step >= epochs * steps_per_epoch:
-        logging.info("all of its %d epochs are done; --fresh starts over", epochs)
+        logging.info("all of its %d epochs are done; to train anew, start afresh", epochs)
         return
     callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
     step = _distributed_step(model, jit_compile)
@@ -73,8 +73,8 @@ def fit(
                 _stop_if_agreed(signals, checkpoints)
     except DivergenceError as error:
         raise UserError(
-            f"{error}. {checkpoints.last_good()}. Start over in another --outputs with a lower learning rate or with "
-            "--precision float32; --init-generator spares the first stage"
+            f"{error}. {checkpoints.last_good()}. Start over in another folder with a lower learning rate or in "
+            "float32; a generator to start from spares the first stage"
         ) from error
     finally:
         callbacks.on_train_end()

@@ -65,9 +65,9 @@ def test_the_held_out_pieces_of_the_sample_are_as_large_as_is_needed(scale, min_
 
 
 def test_crops_larger_than_the_photographs_are_refused_with_a_size_that_works():
-    with pytest.raises(UserError, match="--crop-size: 451x300 pixels are too few, 304x304 .*; 296 works$"):
+    with pytest.raises(UserError, match="crop size: 451x300 pixels are too few, 304x304 .*; 296 works$"):
         sources.sample(4, 304)
-    with pytest.raises(UserError, match="--crop-size: 2040x1404 pixels are too few, 1408x1408 .*; 1400 works$"):
+    with pytest.raises(UserError, match="crop size: 2040x1404 pixels are too few, 1408x1408 .*; 1400 works$"):
         sources.div2k("div2k/bicubic_x4", 4, 1408)
 
 
@@ -176,7 +176,7 @@ def test_div2k_is_prepared_only_once(div2k):
 
 def test_a_missing_zip_is_named_with_all_four_and_their_sizes(div2k):
     (div2k.folder / "DIV2K_valid_HR.zip").unlink()
-    with pytest.raises(UserError, match="DIV2K_valid_HR.zip: missing; --manual-dir needs") as caught:
+    with pytest.raises(UserError, match="DIV2K_valid_HR.zip: missing; the folder needs") as caught:
         sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     assert all(f"{name} ({info.size:,} bytes)" in str(caught.value) for name, info in div2k.zips.items())
 

@@ -139,7 +139,7 @@ def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
 def test_what_has_no_features_so_deep_is_named(tmp_path):
     save(tmp_path / "HR" / "0.png", smooth(24, 24))
     small = benchmarks.find_benchmark("small", str(tmp_path), 4)
-    with pytest.raises(UserError, match="0.png: too small for the features of --vgg-layer"):
+    with pytest.raises(UserError, match="0.png: too small for the features of that VGG layer"):
         list(benchmarks.evaluate(small, {"bicubic": bicubic}, VGG.build("vgg16:block5_pool", "random")))
 
 

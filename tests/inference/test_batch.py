@@ -58,7 +58,7 @@ def test_what_is_of_no_kind_read_is_told(place, path, caplog):
         (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
     caplog.set_level("INFO")
     jobs = plan([path], "out", "png")
-    assert f"--input {path}: left out what is of no kind read: 2 .mpg, 1 .txt" in caplog.messages
+    assert f"{path}: left out what is of no kind read: 2 .mpg, 1 .txt" in caplog.messages
     assert "out/d.png" in {job.target for job in jobs}
 
 
@@ -128,7 +128,7 @@ def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
 
 @pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
 def test_an_output_that_contradicts_the_format_is_refused(output):
-    with pytest.raises(UserError, match=f"--output {output}: its name is one of .*, not of --format png"):
+    with pytest.raises(UserError, match=f"{output}: its name is one of .*, not of the format png"):
         batch.choose_format(output, "png")
 
 
@@ -162,16 +162,16 @@ def test_names_that_are_no_text_become_text(place):
 @pytest.mark.parametrize(
     ("inputs", "output", "said"),
     [
-        (["nowhere"], "out", "--input nowhere: no such file or folder"),
-        (["photos/*.gif"], "out", r"--input photos/\*.gif: no such file"),
-        (["photos/*.txt"], "out", r"--input photos/\*.txt: nothing of it ends with"),
-        (["empty"], "out", "--input empty: nothing in it ends with"),
-        (["photos"], "photos", "--output photos: an input and the results at once"),
+        (["nowhere"], "out", "nowhere: no such file or folder"),
+        (["photos/*.gif"], "out", r"photos/\*.gif: no such file"),
+        (["photos/*.txt"], "out", r"photos/\*.txt: nothing of it ends with"),
+        (["empty"], "out", "empty: nothing in it ends with"),
+        (["photos"], "photos", "photos: an input and the results at once"),
         (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
         (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
-        (["photos"], "large.png", "--output large.png: names one file"),
-        (["photos/a.png", "other/a.png"], "large.png", "--output large.png: names one file"),
+        (["photos"], "large.png", "large.png: names one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "large.png: names one file"),
         (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
         (["film.mkv"], "large.png", "large.png: the result of film.mkv cannot have that name; end it with .mp4"),
     ],

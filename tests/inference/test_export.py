@@ -124,15 +124,15 @@ def test_missing_and_foreign_models_are_named(refused, tmp_path):
 def test_a_missing_package_is_named(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     said = refused("--format", "onnx")
-    assert "--format onnx: needs tf2onnx; pip install -r requirements-export.txt" in said
+    assert "the format onnx needs tf2onnx; pip install -r requirements-export.txt" in said
 
 
 @pytest.mark.parametrize(
     ("format", "output", "said"),
     [
-        ("litert", "there.tflite", "there.tflite: exists already; give --overwrite or another --output"),
+        ("litert", "there.tflite", "there.tflite: exists already; allow it to be overwritten, or choose another name"),
         ("saved_model", "folder", "folder: exists already"),
-        ("litert", "there.onnx", "--output there.onnx: --format litert makes a file that ends in .tflite"),
+        ("litert", "there.onnx", "there.onnx: the format litert makes a file that ends in .tflite"),
         ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine alone"),
     ],
 )
@@ -146,7 +146,7 @@ def test_outputs_that_make_no_sense_are_refused(refused, tmp_path, format, outpu
 def test_overwrite_leaves_alone_what_is_no_export(refused, tmp_path, format, output):
     (tmp_path / output).mkdir()
     (tmp_path / output / "generator.keras").write_text("the work of days")
-    assert f"{output}: not an export of --format {format}" in refused(
+    assert f"{output}: not an export of the format {format}" in refused(
         "--format", format, "--output", output, "--overwrite"
     )
 
@@ -155,7 +155,7 @@ def test_a_place_that_cannot_be_written_to_is_named(refused, generator, tmp_path
     generator.save(tmp_path / "generator.keras")
     (tmp_path / "notes.txt").write_text("a file, not a folder")
     said = refused("--format", "litert", "--model", "generator.keras", "--output", "notes.txt/generator.tflite")
-    assert "notes.txt: cannot be written to (Not a directory); give another --output" in said
+    assert "notes.txt: cannot be written to (Not a directory); choose another folder" in said
 
 
 @pytest.mark.parametrize("format", ["saved_model", "litert"])
@@ -196,7 +196,7 @@ def test_a_model_is_not_replaced_by_its_export(tmp_path):
 def test_weights_too_large_for_16_bits_are_refused(tmp_path):
     generator = SRGAN.generator(4, 4, 1)
     generator.weights[0].assign(generator.weights[0] + 7e4)
-    with pytest.raises(UserError, match="--format keras: this generator has weights too large for 16 bits"):
+    with pytest.raises(UserError, match="the format keras: this generator has weights too large for 16 bits"):
         export.export(generator, "keras", str(tmp_path / "small.keras"))
     assert not list(tmp_path.iterdir())
 

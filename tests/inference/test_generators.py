@@ -167,7 +167,7 @@ def test_a_mixture_lies_between_the_two(two_generators):
 
 @pytest.mark.parametrize("network", [(4, 8, 3), (4, 4, 2)])
 def test_different_networks_do_not_mix(network):
-    with pytest.raises(UserError, match="--blend: the two generators are different networks"):
+    with pytest.raises(UserError, match="a mixture: the two generators are different networks"):
         generators.blend(SRGAN.generator(4, 8, 2), SRGAN.generator(*network), 0.5)
 
 

@@ -121,7 +121,7 @@ def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
 
 
 def test_an_infinite_loss_stops_the_run_with_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Start over in another --outputs"):
+    with pytest.raises(UserError, match=r"step 5: loss is inf\..*step-3\. Start over in another folder"):
         fit(Counter(infinite_at=5), tmp_path)
     assert [path.name for path in tmp_path.glob("*.index")] == ["step-3.index"]
 

@@ -184,11 +184,11 @@ def test_a_training_killed_while_it_writes_a_checkpoint_ends_with_the_same_weigh
 def test_a_finished_training_is_left_alone_and_other_settings_are_refused(records, undisturbed, capsys):
     before = weights(undisturbed), history(undisturbed)
     assert train_here(records, undisturbed) == 0
-    assert "all of its 6 epochs are done; --fresh starts over" in capsys.readouterr().out
+    assert "all of its 6 epochs are done; to train anew, start afresh" in capsys.readouterr().out
     assert train_here(records, undisturbed, "--seed", 1, "--precision", "float32", "--no-bn") == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "batch_norm True, now False" in err and "seed 42, now 1" in err and "--fresh" in err
+    assert "batch_norm True, now False" in err and "seed 42, now 1" in err and "start afresh" in err
     for name, arrays in weights(undisturbed).items():
         for one, other in zip(arrays, before[0][name], strict=True):
             np.testing.assert_array_equal(one, other)

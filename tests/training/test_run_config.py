@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from pyimagesearch.config import Config, Paths
+from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.training import run_config
 
@@ -53,7 +53,7 @@ def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
     with pytest.raises(UserError) as refused:
         begin(paths, other, precision="bfloat16", global_batch_size=64)
     message = str(refused.value)
-    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "--fresh" in message
+    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "start afresh" in message
     assert "global_batch_size" not in message
     begin(paths, precision="float32", global_batch_size=64)
 
@@ -126,7 +126,7 @@ def test_checkpoints_without_their_configuration_are_refused(paths, text):
     os.remove(paths.model("config.json"))
     if text is not None:
         pathlib.Path(paths.model("config.json")).write_text(text)
-    with pytest.raises(UserError, match="config.json: missing or damaged, .*--fresh"):
+    with pytest.raises(UserError, match="config.json: missing or damaged, .*start afresh"):
         begin(paths)
 
 
@@ -158,6 +158,55 @@ def test_the_checksum_tells_runs_apart_by_what_shapes_them():
 
 @pytest.mark.parametrize("name", ["run [x4]", "run*", "run?", "a\\b"])
 def test_folders_that_tensorflow_takes_for_patterns_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="^--outputs .*rename it"):
+    with pytest.raises(UserError, match="TensorFlow restores nothing from folders with .*rename it"):
         begin(Paths(outputs=str(tmp_path / name)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_configuration_of_a_run_can_be_read_again(paths, preset):
+    config = dataclasses.replace(PRESETS[preset], pretrain_crops=(64, 96))
+    begin(paths, config, **dict.fromkeys(run_config.FACTS, "anything"))
+    assert run_config.read(paths.model("config.json")) == config
+
+
+def test_settings_that_earlier_versions_did_not_have_are_the_defaults(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 7, "l1_weight": 1}')
+    assert run_config.read(str(tmp_path / "config.json")) == Config(seed=7, l1_weight=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("half of a fi", "damaged, it is no JSON"),
+        ("[1, 2]", "not the config.json of a run"),
+        ('{"sede": 7, "\\n": 1}', r"not known: '\n', 'sede'; remove them"),
+        ('{"seed": "7"}', 'seed cannot be "7"'),
+        ('{"seed": -1}', "seed cannot be -1"),
+        ('{"seed": null}', "seed cannot be null"),
+        ('{"seed": true}', "seed cannot be true"),
+        ('{"batch_norm": 1}', "batch_norm cannot be 1"),
+        ('{"feature_maps": 0}', "feature_maps cannot be 0"),
+        ('{"leaky_alpha": NaN}', "leaky_alpha cannot be NaN"),
+        ('{"pretrain_loss": "l2"}', 'pretrain_loss cannot be "l2"'),
+        ('{"scaling_factor": 3}', "scaling_factor cannot be 3"),
+        ('{"hr_shape": [100, 100, 3]}', "hr_shape cannot be "),
+        ('{"hr_shape": [96, 64, 3]}', "hr_shape cannot be "),
+        ('{"hr_shape": []}', "hr_shape cannot be "),
+        ('{"hr_shape": [[96], 96, 3]}', "hr_shape cannot be "),
+        ('{"pretrain_crops": [64, "x"]}', "pretrain_crops cannot be "),
+        ('{"pretrain_lr": 0}', "pretrain_lr cannot be 0"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_in_one_line(tmp_path, text, said):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        run_config.read(str(path))
+    assert str(refused.value).startswith(f"{path}: ") and said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_configuration_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.json: no such file"):
+        run_config.read(str(tmp_path / "nowhere.json"))
