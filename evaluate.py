@@ -18,15 +18,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyimagesearch import (
-    cli,  # before TensorFlow, whose start it quiets
-    readers,  # before TensorFlow, whose start it quiets
-)
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 
-from pyimagesearch import devices, files
+from pyimagesearch import devices, files, readers
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
 from pyimagesearch.data import degradations
 from pyimagesearch.evaluation import benchmarks, reports
@@ -103,10 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = short_names(args.model)
     models = load_models(paths, args.blend)
     scale = generators.common_scale(models)
-    benchmarks = [
-        benchmarks.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()
-    ]
-    benchmarks = [benchmark.degraded(how) for benchmark in benchmarks for how in dict.fromkeys(args.degradation)]
+    chosen = [benchmarks.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()]
+    chosen = [benchmark.degraded(how) for benchmark in chosen for how in dict.fromkeys(args.degradation)]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
     methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
@@ -117,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = Measured(scale, paths, runtimes.describe(runtime, precision), features, degraded)
     os.makedirs(args.output, exist_ok=True)
     results = []
-    for benchmark in benchmarks:
+    for benchmark in chosen:
         results.append(Result(benchmark, list(benchmarks.evaluate(benchmark, methods, vgg))))
         print(reports.section(results[-1]), end="\n\n", flush=True)
         reports.write_tables(results, measured, args.output)

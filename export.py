@@ -19,12 +19,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import (
-    cli,  # before TensorFlow, whose start it quiets
-    readers,  # before TensorFlow, whose start it quiets
-)
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
+from pyimagesearch import readers
 from pyimagesearch.config import Paths
 from pyimagesearch.inference import export, generators
 

@@ -17,20 +17,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from pyimagesearch import (
-    cli,  # before TensorFlow, whose start it quiets
-    readers,  # before TensorFlow, whose start it quiets
-)
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
 from tqdm import tqdm
 
-from pyimagesearch import devices, files, metrics, utils
+from pyimagesearch import devices, files, readers, utils
 from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Paths
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.image_io import FORMATS
 from pyimagesearch.data_preprocess import load_test_pairs
+from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
 from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
 from pyimagesearch.inference.results import State
@@ -151,12 +149,12 @@ def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None
     )
 
 
-def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
+def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:
     """Return a caption for each picture, and the mean PSNR and SSIM on Y in words."""
-    psnrs = [metrics.psnr(true, test, border) for true, test in zip(hr, sr, strict=True)]
-    ssims = [metrics.ssim(true, test, border) for true, test in zip(hr, sr, strict=True)]
-    captions = [f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in zip(psnrs, ssims, strict=True)]
-    return captions, f"PSNR {np.mean(psnrs):.2f} dB, SSIM {np.mean(ssims):.4f}"
+    measured = scores.score_all(lr, hr, sr)
+    captions = [f"{score.psnr_y:.2f} dB / {score.ssim_y:.3f}" for score in measured]
+    mean = scores.mean_score(measured)
+    return captions, f"PSNR {mean.psnr_y:.2f} dB, SSIM {mean.ssim_y:.4f}"
 
 
 def compare(args: argparse.Namespace, paths: Paths) -> int:
@@ -176,7 +174,7 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
 
     captions = {}
     for title, sr in made.items():
-        captions[title], means = measure(hr, sr, border=scale)
+        captions[title], means = measure(lr, hr, sr)
         logging.info("%-16s %s (Y, %d pictures, %d-pixel border cut)", title, means, len(hr), scale)
 
     grid = utils.comparison_grid({"Low resolution": lr, **made, "High resolution": hr}, captions)

@@ -17,14 +17,12 @@ import time
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import (
-    cli,  # before TensorFlow, whose start it quiets
-    readers,  # before TensorFlow, whose start it quiets
-)
+from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
 
+from pyimagesearch import readers
 from pyimagesearch.config import Config
 from pyimagesearch.data import creation
 from pyimagesearch.data.image_io import read_rgb

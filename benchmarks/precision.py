@@ -28,6 +28,7 @@ from pyimagesearch import devices, layers, metrics
 from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.evaluation import scores
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
 
@@ -64,12 +65,13 @@ def train(
 
 def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Return the means of PSNR and SSIM on Y, without a border of 4 pixels."""
-    results = [
-        (metrics.psnr(true, test, 4), metrics.ssim(true, test, 4))
+    measured = [
+        score
         for lr, hr in pairs
-        for true, test in zip(hr, metrics.to_uint8(generator(lr.astype("float32")).numpy()), strict=True)
+        for score in scores.score_all(lr, hr, metrics.to_uint8(generator(lr.astype("float32")).numpy()))
     ]
-    return tuple(np.mean(results, axis=0))
+    mean = scores.mean_score(measured)
+    return mean.psnr_y, mean.ssim_y
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pyimagesearch import metrics, utils
-from pyimagesearch.data.pairs import Pair
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import save_figure, written_whole
 from pyimagesearch.inference import upscaling
@@ -149,15 +148,12 @@ class Validation(keras.callbacks.Callback):
     def _measure(self) -> Logs:
         """Return what the logs get of `sr`."""
         lr, hr = (np.concatenate(images) for images in zip(*self.pairs, strict=True))
-        scale = hr.shape[1] // lr.shape[1]
-        together = (Pair(str(number), *images) for number, images in enumerate(zip(lr, hr, strict=True)))
-        measured = [scores.score(pair, sr, scale, self.distance, 0) for pair, sr in zip(together, self.sr, strict=True)]
-        mean = scores.mean_score(measured)
+        mean = scores.mean_score(scores.score_all(lr, hr, self.sr, self.distance))
         return {
             "val_psnr": mean.psnr_y,
             "val_ssim": mean.ssim_y,
             "val_perceptual_distance": mean.perceptual_distance,
-            "val_grid": metrics.grid(self.sr, scale),
+            "val_grid": metrics.grid(self.sr, hr.shape[1] // lr.shape[1]),
             "val_detail": mean.detail,
         }
 

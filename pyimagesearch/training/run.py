@@ -148,7 +148,7 @@ def find_records(config: Config, records: str) -> Shards:
         UserError: there are none, or they are damaged, of another scale, for smaller crops, or have LR of their own
             that would be replaced.
     """
-    tfrecords.check_crops(records, max(config.hr_shape[0], *config.pretrain_crops))
+    tfrecords.check_crops(records, max((config.hr_shape[0], *config.pretrain_crops)))
     if config.degradation == "photo" and tfrecords.has_own_lr(records):
         raise UserError(
             f"{records}: has low-resolution images of its own, which the degradation {config.degradation} would "
