@@ -44,7 +44,8 @@ def opened_for_writing(path: str) -> BinaryIO:
 def unfinished(path: str) -> Iterator[str]:
     """Yield a path beside `path` to write to, and remove it afterwards if it has not been renamed by then.
 
-    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right.
+    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right. What
+    a program that was killed has left there is removed.
     """
     folder, name = os.path.split(path)
     if is_local(path):
@@ -53,22 +54,37 @@ def unfinished(path: str) -> Iterator[str]:
         tf.io.gfile.makedirs(folder)
     aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
     with noted_unfinished(aside):
+        _remove(aside)
         try:
             yield aside
         finally:
-            with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
-                (os.remove if is_local(aside) else tf.io.gfile.remove)(aside)
+            _remove(aside)
 
 
 @contextlib.contextmanager
 def written_whole(path: str) -> Iterator[str]:
-    """Yield a path to write to, which becomes `path` when the block ends well."""
+    """Yield a path to write a file, or on this machine a folder, to, which becomes `path` when the block ends well."""
     with unfinished(path) as aside:
         yield aside
-        if is_local(path):
-            os.replace(aside, path)
-        else:
+        if not is_local(path):
             tf.io.gfile.rename(aside, path, overwrite=True)
+        elif os.path.isdir(path):
+            with unfinished(f"{path}-former") as former:  # a folder cannot be replaced at once
+                os.rename(path, former)
+                os.replace(aside, path)
+        else:
+            os.replace(aside, path)
+
+
+def _remove(path: str) -> None:
+    """Remove a file, or a folder of this machine with all in it, if it is there."""
+    with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
+        if not is_local(path):
+            tf.io.gfile.remove(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
 
 
 @contextlib.contextmanager
@@ -87,12 +103,7 @@ def remove_unfinished() -> None:
     _changing.acquire()
     for path in list(_unfinished):
         with contextlib.suppress(OSError, tf.errors.OpError):
-            if not is_local(path):
-                tf.io.gfile.remove(path)
-            elif os.path.isdir(path):
-                shutil.rmtree(path)
-            else:
-                os.remove(path)
+            _remove(path)
 
 
 def fitting_name(name: str) -> str:

@@ -5,7 +5,6 @@ import importlib
 import io
 import logging
 import os
-import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fitting_name, noted_unfinished, reason
+from pyimagesearch.files import reason, written_whole
 from pyimagesearch.inference.generators import fold_batch_norm
 
 
@@ -110,14 +109,21 @@ def export(generator: keras.Model, format: str, output: str) -> None:
     Raises:
         UserError: nothing can be written there.
     """
-    _, dtype, keras_name, _ = FORMATS[format]
-    with _written_whole(output) as aside, _quiet():
-        if keras_name is None:
-            _halve(generator, aside)
-            return
-        network = _network(fold_batch_norm(generator), dtype)
-        lr = keras.InputSpec(dtype=dtype, shape=(None, None, None, 3), name="lr")
-        network.export(aside, format=keras_name, verbose=False, input_signature=[lr])
+    try:
+        with written_whole(output) as aside, _quiet():
+            _write(generator, FORMATS[format], aside)
+    except OSError as error:
+        place = os.path.dirname(output) or "."
+        raise UserError(f"{place}: cannot be written to ({reason(error)}); choose another folder") from error
+
+
+def _write(generator: keras.Model, format: Format, path: str) -> None:
+    if format.keras_name is None:
+        _halve(generator, path)
+        return
+    network = _network(fold_batch_norm(generator), format.dtype)
+    lr = keras.InputSpec(dtype=format.dtype, shape=(None, None, None, 3), name="lr")
+    network.export(path, format=format.keras_name, verbose=False, input_signature=[lr])
 
 
 def _halve(generator: keras.Model, path: str) -> None:
@@ -156,29 +162,6 @@ def _network(generator: keras.Model, dtype: str) -> keras.Model:
     if dtype == "uint8":
         sr = keras.ops.saturate_cast(keras.ops.round(sr), dtype)
     return keras.Model(lr, {"sr": sr})  # a dict, whose key is the output's name in all formats
-
-
-@contextlib.contextmanager
-def _written_whole(path: str) -> Iterator[str]:
-    """Yield a path to write a file or folder to, which becomes `path` when the block ends well.
-
-    It has the same name and lies in a folder of its own beside `path`; what was at `path` goes with that folder.
-    """
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, fitting_name(f".unfinished-{name}"))
-    shutil.rmtree(aside, ignore_errors=True)  # what a command that was killed has left
-    try:
-        os.makedirs(aside)
-    except OSError as error:
-        raise UserError(f"{folder or '.'}: cannot be written to ({reason(error)}); choose another folder") from error
-    with noted_unfinished(aside):
-        try:
-            yield os.path.join(aside, name)
-            if os.path.isdir(path):
-                os.rename(path, os.path.join(aside, fitting_name(f"former-{name}")))
-            os.replace(os.path.join(aside, name), path)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

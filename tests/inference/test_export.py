@@ -155,7 +155,7 @@ def test_a_place_that_cannot_be_written_to_is_named(refused, generator, tmp_path
     generator.save(tmp_path / "generator.keras")
     (tmp_path / "notes.txt").write_text("a file, not a folder")
     said = refused("--format", "litert", "--model", "generator.keras", "--output", "notes.txt/generator.tflite")
-    assert "notes.txt: cannot be written to (Not a directory); choose another folder" in said
+    assert "notes.txt: cannot be written to (File exists); choose another folder" in said
 
 
 @pytest.mark.parametrize("format", ["saved_model", "litert"])
