@@ -15,13 +15,13 @@ import time
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import input_pipeline
 import numpy as np
 
-from pyimagesearch import data_preprocess
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 

@@ -13,13 +13,13 @@ import sys
 import numpy as np
 from train_step import measure, report
 
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, layers
+from pyimagesearch import devices, layers, readers
 from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders

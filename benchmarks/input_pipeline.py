@@ -22,13 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import data_preprocess
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
 from pyimagesearch.data import creation, tfrecords
 from pyimagesearch.data.photographs import folder

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import input_pipeline
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import data_preprocess
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
 from pyimagesearch.data import pairs, tfrecords
 

@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import devices, layers
+from pyimagesearch import devices, layers, readers
 from pyimagesearch.config import Config
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
@@ -78,7 +78,7 @@ def our_steps(config: Config) -> tuple[Step, Step]:
     pretraining = builders.pretraining_stage(config, builders.build_generator(config, **chosen), losses)
     generator, discriminator = (
         builders.build_generator(config, **chosen),
-        builders.build_discriminator(config, layers["norm"]),
+        builders.build_discriminator(config, chosen["norm"]),
     )
     gan = builders.gan_stage(config, generator, discriminator, VGG.build(config.vgg_layer, "random"), losses)
     return pretraining.train_step, gan.train_step

@@ -20,14 +20,14 @@ from collections.abc import Callable
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import readers  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import metrics
+from pyimagesearch import metrics, readers
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
 from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.evaluation import benchmarks

@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 import io
 import logging
@@ -12,7 +11,7 @@ import time
 import pytest
 from conftest import picture, save
 
-from pyimagesearch import cli, readers
+from pyimagesearch import cli
 from pyimagesearch.config import PRESETS
 from pyimagesearch.errors import UserError
 
@@ -95,26 +94,6 @@ def test_a_command_can_have_the_flags_of_some_settings_only():
     parser = cli.Parser()
     cli.add_config_flags(parser, "hr_shape")
     assert vars(parser.parse_args(["--crop-size", "64"])) == {"hr_shape": (64, 64, 3)}
-
-
-@pytest.mark.parametrize(
-    ("read", "text"),
-    [
-        (readers.positive_int, "0"),
-        (readers.positive_int, "ten"),
-        (readers.square, "24"),
-        (readers.square, "100"),
-        (readers.fraction, "1"),
-        (readers.fraction, "half"),
-        (readers.below_one, "1"),
-        (readers.from_zero, "-1"),
-        (readers.from_zero, "inf"),
-        (readers.whole_number, "1.5"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(read, text):
-    with pytest.raises(argparse.ArgumentTypeError, match=text):
-        read(text)
 
 
 def test_names_that_are_no_text_can_be_told(monkeypatch, capfd):

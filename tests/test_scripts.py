@@ -149,6 +149,23 @@ def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
         builders.check_shift(train_srgan.build_config(train_srgan.parse_args(flags)))
 
 
+def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace, tmp_path):
+    path = workplace[0] / "outputs" / "models" / "config.json"
+    earlier = train_srgan.build_config(train_srgan.parse_args(["--config", str(path)]))
+    brief = train_srgan.build_config(train_srgan.parse_args(["--preset", "demo", *map(str, BRIEF)]))
+    assert earlier == brief
+    changed = train_srgan.build_config(train_srgan.parse_args(["--config", str(path), "--grid-weight", "2", "--bn"]))
+    assert changed == dataclasses.replace(earlier, grid_weight=2.0, batch_norm=True)
+    flags = ["--config", path, "--records", workplace[0] / "tfrecord", "--outputs", tmp_path]
+    assert train_srgan.main(list(map(str, [*flags, "--vgg-weights", "random"]))) == 0
+    again, first = (
+        keras.models.load_model(outputs / "models" / "pretrained_generator.keras").get_weights()
+        for outputs in (tmp_path, workplace[0] / "outputs")
+    )
+    for one, other in zip(again, first, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
 def test_saved_generators_enlarge_by_four(workplace, name):
     generator = keras.models.load_model(workplace[0] / "outputs" / "models" / name)
@@ -462,6 +479,15 @@ def flags(workplace):
 )
 def test_train_refuses(refused, flags, wrong, said):
     assert said in refused(train_srgan, *flags, *BRIEF, *wrong)
+
+
+def test_train_refuses_a_configuration_that_is_none(refused, tmp_path):
+    assert "nowhere.json: no such file" in refused(train_srgan, "--config", "nowhere.json")
+    (tmp_path / "broken.json").write_text('{"seed": 1')
+    assert "broken.json: damaged" in refused(train_srgan, "--config", "broken.json")
+    (tmp_path / "other.json").write_text('{"colour": 1}')
+    assert "other.json: has settings that are not known: 'colour'" in refused(train_srgan, "--config", "other.json")
+    assert "not allowed with argument" in refused(train_srgan, "--config", "other.json", "--preset", "demo")
 
 
 def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, workplace, flags, tmp_path):

@@ -58,7 +58,7 @@ def test_openvino_in_16_bits_is_near():
 SIGNALLED = """
 import gc, os, signal
 import numpy as np
-from pyimagesearch.runtimes import compile_network
+from pyimagesearch.inference.runtimes import compile_network
 from pyimagesearch.srgan import SRGAN
 
 for _ in range(3):
@@ -85,7 +85,7 @@ def test_signals_still_reach_a_process_that_has_used_openvino():
 SHORT_OF_MEMORY = """
 import resource, sys
 import numpy as np
-from pyimagesearch.runtimes import compile_network
+from pyimagesearch.inference.runtimes import compile_network
 from pyimagesearch.srgan import SRGAN
 
 compute = compile_network(SRGAN.generator(4, 64, 1), "openvino", "float32")

@@ -168,14 +168,15 @@ def test_the_result_appears_when_it_is_complete(source, target):
 
 KILLED = """
 import sys, time
-from pyimagesearch import cli, film
+from pyimagesearch import cli
+from pyimagesearch.inference import video
 
 def upscale(frame):
     time.sleep(0.02)
     return frame.repeat(4, axis=0).repeat(4, axis=1)
 
-film.SEGMENT = 10
-film.upscale_film(*sys.argv[1:], upscale)
+video.SEGMENT = 10
+video.upscale_film(*sys.argv[1:], upscale)
 """
 
 

@@ -71,7 +71,7 @@ def train_both(folder, make_pair, num_replicas):
     chosen = layers.choose(num_replicas, on_cpu=True)
     generator = builders.build_generator(CONFIG, **chosen)
     training.run("pretrain", builders.pretraining_stage(CONFIG, generator, losses))
-    discriminator = builders.build_discriminator(CONFIG, layers["norm"])
+    discriminator = builders.build_discriminator(CONFIG, chosen["norm"])
     stage = builders.gan_stage(CONFIG, generator, discriminator, training.vgg, losses)
     return training.run("finetune", stage)
 
@@ -131,6 +131,6 @@ def test_of_several_workers_one_writes(tmp_path, make_pair):
 
 @pytest.mark.parametrize(("stage", "rank"), [("pretrain", callbacks.by_psnr), ("finetune", callbacks.by_looks)])
 def test_the_best_of_the_first_stage_is_chosen_by_psnr_and_that_of_the_gan_by_looks(tmp_path, make_pair, stage, rank):
-    callbacks = prepare(tmp_path, make_pair, CONFIG)._callbacks(stage, "title")
-    (keep,) = [callback for callback in callbacks if isinstance(callback, callbacks.KeepBest)]
+    kept = prepare(tmp_path, make_pair, CONFIG)._callbacks(stage, "title")
+    (keep,) = [callback for callback in kept if isinstance(callback, callbacks.KeepBest)]
     assert keep.rank is rank
