@@ -11,9 +11,7 @@ import logging
 import sys
 
 import numpy as np
-from train_step import measure, report
-
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from train_step import measure, report  # which finds the package, and quiets the start of TensorFlow
 
 # isort: split
 import keras

@@ -20,11 +20,11 @@ from pyimagesearch.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
-_CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 DPI = 120
 """The resolution of figures, in pixels an inch."""
 
+_LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
+_CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 _UNFINISHED = ".unfinished-"  # begins the names of files that are being written
 _unfinished: set[str] = set()
 _changing = threading.Lock()

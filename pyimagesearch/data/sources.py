@@ -1,4 +1,4 @@
-"""Where pairs of low and high resolution come from, and how they are made: DIV2K and the sample photographs."""
+"""Where pairs of low and high resolution come from: DIV2K and the sample photographs."""
 
 import dataclasses
 import io

@@ -21,7 +21,6 @@ from pyimagesearch.inference.upscaling import OUT_OF_MEMORY
 Upscale = Callable[[np.ndarray], np.ndarray]
 """From uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
 
-
 SMALLEST_SIDE = 11
 """Pixels that a picture must have left when it is trimmed and its border cut: the window of SSIM."""
 

@@ -13,7 +13,6 @@ from pyimagesearch.data.pairs import Pair, shrink
 Distance = Callable[[np.ndarray, np.ndarray], float]
 """From the original and the result, both uint8 RGB [H, W, 3]."""
 
-
 PSNR_OF_EQUALS = 100.0
 """What counts, in dB, where there is no error at all and PSNR is infinite."""
 
@@ -33,7 +32,7 @@ class Score(NamedTuple):
 
 
 def score(pair: Pair, sr: np.ndarray, scale: int, distance: Distance | None, seconds: float) -> Score:
-    """Measure a result that took so many seconds; training and evaluation alike do it here.
+    """Measure a result that took so many seconds.
 
     Args:
         pair: the input and the original.

@@ -1,4 +1,4 @@
-"""Before and after: a picture beside each result, a page with a slider for each, and results beside the truth."""
+"""Before and after: a picture beside each result, and a page with a slider for each."""
 
 import base64
 import html

@@ -210,7 +210,7 @@ def test_a_shard_that_was_damaged_meanwhile_is_made_again(root):
 def test_an_unfinished_creation_of_other_pictures_is_refused(root):
     interrupt(root)
     save(root / "pictures" / "00.png", picture(60, 80, 77))
-    with pytest.raises(UserError, match="holds an unfinished creation of other pictures or with other flags"):
+    with pytest.raises(UserError, match="holds an unfinished creation of other pictures or other settings"):
         create(root)
 
 

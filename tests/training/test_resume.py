@@ -279,7 +279,8 @@ def test_workers_that_were_told_different_things_are_refused(records, tmp_path):
     tasks = cluster_of_two(free_ports(2))
     workers = [Training(records, tmp_path, "--seed", seed, TF_CONFIG=task) for seed, task in enumerate(tasks)]
     for status, err in [worker.end() for worker in workers]:
-        assert status == 2 and err.endswith("TF_CONFIG: the workers have other flags or records; give all the same\n")
+        said = "TF_CONFIG: the workers have other settings or records; give all the same\n"
+        assert status == 2 and err.endswith(said)
     assert list(tmp_path.iterdir()) == []
 
 
