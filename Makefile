@@ -28,7 +28,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Tries $(PYTHON) and then the versions that will do; installs the requirements file $(1).

@@ -18,8 +18,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli, creation, paired, photographs, sources, tfrecords
-from pyimagesearch.config import PRESETS, Config, Paths
+from pyimagesearch import cli, readers
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.data import creation, paired, photographs, sources, tfrecords
 from pyimagesearch.errors import UserError
 
 
@@ -27,9 +28,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", metavar="DIR", default=Paths.records, help="where they go (%(default)s)")
-    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
-    cli.add_scaling_factor_flag(parser)
-    cli.add_crop_size_flag(parser)
+    cli.add_preset_flag(parser)
+    cli.add_config_flags(parser, "scaling_factor", "hr_shape")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--manual-dir", metavar="DIR", help="the folder of DIV2K's four zip files")
     source.add_argument("--images", metavar="DIR", help="a folder of photographs")
@@ -37,14 +37,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     source.add_argument("--verify", action="store_true", help="make nothing, compare the records with their checksums")
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test-images", metavar="DIR", help="the photographs to hold out")
-    test.add_argument("--test-fraction", type=cli.fraction, metavar="F", help="their part to hold out (0.1)")
+    test.add_argument("--test-fraction", type=readers.fraction, metavar="F", help="their part to hold out (0.1)")
     lr_help = "the low-resolution images of {}, of the same names or with x4 after them; else they are made"
     parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
     parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
     parser.add_argument("--strict", action="store_true", help="stop at a photograph that cannot be used")
     parser.add_argument(
         "--processes",
-        type=cli.positive_int,
+        type=readers.positive_int,
         default=os.cpu_count(),
         metavar="N",
         help="how many processes work at once (%(default)s, the number of cores)",
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verify:
         verify(args.records)
         return 0
-    config = cli.choose_config(args.preset, scaling_factor=args.scaling_factor, hr_shape=args.crop_size)
+    config = cli.choose_config(args)
     source = choose_source(args, config)
     if args.lr_images:
         source = paired.match(source, args.lr_images, args.test_lr_images)

@@ -23,10 +23,13 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 # isort: split
 import keras
 
-from pyimagesearch import degradations, devices, evaluation, evaluation_reports, generators, runtimes, upscaling, utils
+from pyimagesearch import devices, files, readers
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
-from pyimagesearch.evaluation_reports import Measured, Result
+from pyimagesearch.data import degradations
+from pyimagesearch.evaluation import benchmarks, reports
+from pyimagesearch.evaluation.reports import Measured, Result
 from pyimagesearch.files import short_names
+from pyimagesearch.inference import generators, runtimes, upscaling
 from pyimagesearch.vgg import VGG
 
 
@@ -39,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--blend",
         nargs="+",
-        type=cli.share,
+        type=readers.share,
         default=[],
         metavar="A",
         help="mix the two --model: 0 the first, 1 the second",
@@ -97,10 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = short_names(args.model)
     models = load_models(paths, args.blend)
     scale = generators.common_scale(models)
-    benchmarks = [
-        evaluation.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()
-    ]
-    benchmarks = [benchmark.degraded(how) for benchmark in benchmarks for how in dict.fromkeys(args.degradation)]
+    chosen = [benchmarks.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()]
+    chosen = [benchmark.degraded(how) for benchmark in chosen for how in dict.fromkeys(args.degradation)]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
     methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
@@ -111,12 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = Measured(scale, paths, runtimes.describe(runtime, precision), features, degraded)
     os.makedirs(args.output, exist_ok=True)
     results = []
-    for benchmark in benchmarks:
-        results.append(Result(benchmark, list(evaluation.evaluate(benchmark, methods, vgg))))
-        print(evaluation_reports.section(results[-1]), end="\n\n", flush=True)
-        evaluation_reports.write_tables(results, measured, args.output)
-        figure = evaluation_reports.from_worst_to_best(results[-1], methods)
-        utils.save_figure(figure, os.path.join(args.output, f"{benchmark.name.replace('/', ' ')}.png"))
+    for benchmark in chosen:
+        results.append(Result(benchmark, list(benchmarks.evaluate(benchmark, methods, vgg))))
+        print(reports.section(results[-1]), end="\n\n", flush=True)
+        reports.write_tables(results, measured, args.output)
+        figure = reports.from_worst_to_best(results[-1], methods)
+        files.save_figure(figure, os.path.join(args.output, f"{benchmark.name.replace('/', ' ')}.png"))
     logging.info("tables and figures written: %s", args.output)
     return 0
 

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
 # isort: split
-from pyimagesearch import exporting, generators
+from pyimagesearch import readers
 from pyimagesearch.config import Paths
+from pyimagesearch.inference import export, generators
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,8 +33,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", nargs="+", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)"
     )
-    parser.add_argument("--blend", type=cli.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
-    parser.add_argument("--format", choices=exporting.FORMATS, required=True, help="what to write")
+    parser.add_argument("--blend", type=readers.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
+    parser.add_argument("--format", choices=export.FORMATS, required=True, help="what to write")
     parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     args = parser.parse_args(argv)
@@ -47,11 +48,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the generator in the format that is asked for."""
     args = parse_args(argv)
-    exporting.require_package(args.format)
+    export.require_package(args.format)
     models = args.model or generators.choose_paths(Paths())[1 if args.blend is None else 0 :]
     beside = None if args.model else Paths().model(os.path.basename(models[-1]))  # not among the project's own
-    output = exporting.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
-    exporting.export(generators.load_mixture(models, args.blend), args.format, output)
+    output = export.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
+    export.export(generators.load_mixture(models, args.blend), args.format, output)
     logging.info("written: %s", output)
     return 0
 

@@ -23,23 +23,15 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 import numpy as np
 from tqdm import tqdm
 
-from pyimagesearch import (
-    comparison,
-    devices,
-    enlarging,
-    generators,
-    metrics,
-    results,
-    runtimes,
-    tfrecords,
-    upscaling,
-    utils,
-)
-from pyimagesearch.config import SHIPPED_GENERATORS, Paths
+from pyimagesearch import devices, files, readers, utils
+from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Paths
+from pyimagesearch.data import tfrecords
+from pyimagesearch.data.image_io import FORMATS
 from pyimagesearch.data_preprocess import load_test_pairs
+from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
-from pyimagesearch.pictures import FORMATS
-from pyimagesearch.results import State
+from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
+from pyimagesearch.inference.results import State
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,16 +44,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     choose = group.add_mutually_exclusive_group().add_argument
     choose("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     choose("--model-name", choices=SHIPPED_GENERATORS, help="one of the generators that come with the project")
-    choose("--blend", type=cli.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
+    choose("--blend", type=readers.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
     add = group.add_argument
     add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
     add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
-    add("--outscale", type=cli.positive_float, metavar="S", help="resample the results to S times the size")
+    add("--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
     add("--overwrite", action="store_true", help="make all results again that are there")
     add("--compare", action="store_true", help="write a picture of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
-    add("--tile", type=cli.positive_int, metavar="N", help="pixels to compute at once, of each side (as memory allows)")
+    add(
+        "--tile",
+        type=readers.positive_int,
+        metavar="N",
+        help="pixels to compute at once, of each side (as memory allows)",
+    )
     add(
         "--runtime",
         choices=runtimes.RUNTIMES,
@@ -96,9 +93,9 @@ def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], fl
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Make the inputs larger; return 1 if some could not be, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
-    form = enlarging.choose_format(output, args.format)
-    jobs = enlarging.plan(args.input, output, form, args.compare)
-    folder = os.path.dirname(output) or "." if enlarging.is_file_name(output) else output
+    form = batch.choose_format(output, args.format)
+    jobs = batch.plan(args.input, output, form, args.compare)
+    folder = os.path.dirname(output) or "." if batch.is_file_name(output) else output
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
@@ -109,18 +106,18 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     kept = [job for job in jobs if job not in set(wanted)]
     upscale = prepare(args, *chosen) if wanted else None
     os.makedirs(folder, exist_ok=True)
-    failures = enlarging.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
+    failures = batch.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])
     if args.compare:
-        failed += tell(enlarging.run_comparisons(kept))
+        failed += tell(batch.run_comparisons(kept))
     if args.html:
-        enlarging.write_page(jobs, page)
+        batch.write_page(jobs, page)
     return 1 if failed else 0
 
 
-def tell(failures: Iterable[enlarging.Failure]) -> int:
+def tell(failures: Iterable[batch.Failure]) -> int:
     """Print each failure as it comes, and return their number."""
     count = 0
     for failure in failures:
@@ -152,12 +149,12 @@ def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None
     )
 
 
-def measure(hr: np.ndarray, sr: np.ndarray, border: int) -> tuple[list[str], str]:
+def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:
     """Return a caption for each picture, and the mean PSNR and SSIM on Y in words."""
-    psnrs = [metrics.psnr(true, test, border) for true, test in zip(hr, sr, strict=True)]
-    ssims = [metrics.ssim(true, test, border) for true, test in zip(hr, sr, strict=True)]
-    captions = [f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in zip(psnrs, ssims, strict=True)]
-    return captions, f"PSNR {np.mean(psnrs):.2f} dB, SSIM {np.mean(ssims):.4f}"
+    measured = scores.score_all(lr, hr, sr)
+    captions = [f"{score.psnr_y:.2f} dB / {score.ssim_y:.3f}" for score in measured]
+    mean = scores.mean_score(measured)
+    return captions, f"PSNR {mean.psnr_y:.2f} dB, SSIM {mean.ssim_y:.4f}"
 
 
 def compare(args: argparse.Namespace, paths: Paths) -> int:
@@ -167,7 +164,7 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
         "SRGAN": generators.load_generator(paths.generator),
     }
     scale = generators.scaling_factor(models["SRGAN"])
-    config = cli.choose_config(args.preset, scaling_factor=scale)
+    config = PRESETS[args.preset]
     shards = tfrecords.find_shards(paths.records, "test", scale)
     lr, hr = load_test_pairs(shards, config.infer_batch_size, config.infer_hr_size, scale)[0]
     made = {"Bicubic": upscaling.bicubic(lr, scale)}
@@ -177,13 +174,13 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
 
     captions = {}
     for title, sr in made.items():
-        captions[title], means = measure(hr, sr, border=scale)
+        captions[title], means = measure(lr, hr, sr)
         logging.info("%-16s %s (Y, %d pictures, %d-pixel border cut)", title, means, len(hr), scale)
 
     grid = utils.comparison_grid({"Low resolution": lr, **made, "High resolution": hr}, captions)
-    utils.save_figure(grid, paths.image("grid.png"))
+    files.save_figure(grid, paths.image("grid.png"))
     for title in models:
-        utils.save_figure(utils.zoom_into_images(made[title][0], title), paths.image(f"{title}.png"))
+        files.save_figure(utils.zoom_into_images(made[title][0], title), paths.image(f"{title}.png"))
     logging.info("pictures written: %s", paths.image(""))
     return 0
 

@@ -22,11 +22,12 @@ from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 # isort: split
 import numpy as np
 
-from pyimagesearch import creation
+from pyimagesearch import readers
 from pyimagesearch.config import Config
-from pyimagesearch.photographs import find_pictures, folder
-from pyimagesearch.pictures import read_rgb
-from pyimagesearch.sources import make_pair
+from pyimagesearch.data import creation
+from pyimagesearch.data.image_io import read_rgb
+from pyimagesearch.data.pairs import make_pair
+from pyimagesearch.data.photographs import find_pictures, folder
 
 
 def decode_and_reduce(path: str) -> None:
@@ -62,7 +63,9 @@ def main() -> None:
     """Print the rates of both, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
-    parser.add_argument("--rounds", type=cli.positive_int, default=5, help="times that each is measured (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=readers.positive_int, default=5, help="times that each is measured (%(default)s)"
+    )
     args = parser.parse_args()
     count = len(find_pictures(args.images).names)
     ways = {"decode and reduce": decode_and_reduce_all, "create": create}

@@ -15,14 +15,15 @@ import time
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import input_pipeline
 import numpy as np
 
-from pyimagesearch import data_preprocess, tfrecords
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
+from pyimagesearch.data import tfrecords
 
 BATCH_SIZE = 64
 WARM_UP = 4  # batches
@@ -63,10 +64,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="a folder of photographs")
-    add("--crop-size", type=cli.crop_side, default=64, metavar="N", help="side of the HR crops (%(default)s)")
-    add("--crops", type=cli.positive_int, nargs="+", default=[8], help="crops of a degraded image (%(default)s)")
-    add("--rounds", type=cli.positive_int, default=3, help="times that each is measured (%(default)s)")
-    add("--seconds", type=cli.positive_float, default=8, help="of each measurement (%(default)s)")
+    add("--crop-size", type=readers.crop_side, default=64, metavar="N", help="side of the HR crops (%(default)s)")
+    add("--crops", type=readers.positive_int, nargs="+", default=[8], help="crops of a degraded image (%(default)s)")
+    add("--rounds", type=readers.positive_int, default=3, help="times that each is measured (%(default)s)")
+    add("--seconds", type=readers.positive_float, default=8, help="of each measurement (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as records:
         input_pipeline.make_records(args.images, records, Config())

@@ -11,17 +11,16 @@ import logging
 import sys
 
 import numpy as np
-from train_step import measure, report
-
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from train_step import measure, report  # which finds the package, and quiets the start of TensorFlow
 
 # isort: split
 import keras
 import tensorflow as tf
 
-from pyimagesearch import devices, recipe, training_layers
+from pyimagesearch import devices, layers, readers
 from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.losses import Losses
+from pyimagesearch.training import builders
 from pyimagesearch.vgg import VGG
 
 SHIPPED = PRESETS["shipped"]
@@ -39,21 +38,21 @@ RECIPES = {
 }
 
 
-def step_of(config: Config) -> recipe.SRGANTraining:
+def step_of(config: Config) -> builders.SRGANTraining:
     """Return the GAN stage of a recipe, with VGG's weights random."""
-    layers = training_layers.choose(1, devices.is_cpu())
-    generator = recipe.build_generator(config, **layers)
-    discriminator = recipe.build_discriminator(config, layers["norm"])
+    chosen = layers.choose(1, devices.is_cpu())
+    generator = builders.build_generator(config, **chosen)
+    discriminator = builders.build_discriminator(config, chosen["norm"])
     vgg = VGG.build(config.vgg_layer, "random", before_activation=config.content_loss == "l1")
-    return recipe.gan_stage(config, generator, discriminator, vgg, Losses(1))
+    return builders.gan_stage(config, generator, discriminator, vgg, Losses(1))
 
 
 def main() -> None:
     """Measure all recipes and print the ratios to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=cli.positive_int, default=8, help="patches a step (%(default)s)")
+    parser.add_argument("--batch-size", type=readers.positive_int, default=8, help="patches a step (%(default)s)")
     parser.add_argument(
-        "--rounds", type=cli.positive_int, default=8, help="times that each step is taken (%(default)s)"
+        "--rounds", type=readers.positive_int, default=8, help="times that each step is taken (%(default)s)"
     )
     args = parser.parse_args()
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout)

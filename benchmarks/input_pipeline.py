@@ -22,15 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import creation, data_preprocess, tfrecords
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
-from pyimagesearch.photographs import folder
+from pyimagesearch.data import creation, tfrecords
+from pyimagesearch.data.photographs import folder
 
 Load = Callable[[Sequence[str]], tf.data.Dataset]
 
@@ -119,8 +120,10 @@ def main() -> None:
     """Print a line for each way, and what copying alone would take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
-    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="times that each is measured (%(default)s)")
-    parser.add_argument("--seconds", type=cli.positive_float, default=10, help="of each measurement (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=readers.positive_int, default=3, help="times that each is measured (%(default)s)"
+    )
+    parser.add_argument("--seconds", type=readers.positive_float, default=10, help="of each measurement (%(default)s)")
     args = parser.parse_args()
     config = Config()
     with tempfile.TemporaryDirectory() as place:

@@ -24,10 +24,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import devices, metrics, recipe, tfrecords, training_layers
+from pyimagesearch import devices, layers, metrics
 from pyimagesearch.config import PRESETS, Config
+from pyimagesearch.data import tfrecords
 from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.evaluation import scores
 from pyimagesearch.losses import Losses
+from pyimagesearch.training import builders
 
 HR_SIZE = 288  # of the pictures held out
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -38,10 +41,10 @@ def train(
 ) -> keras.Model:
     """Train the first stage, from the weights `start` if given; return the generator in float32."""
     keras.config.set_dtype_policy(POLICIES[precision])
-    generator = recipe.build_generator(config, **training_layers.choose(1, on_cpu=devices.is_cpu()))
+    generator = builders.build_generator(config, **layers.choose(1, on_cpu=devices.is_cpu()))
     if start:
         generator.set_weights(start)
-    stage = recipe.pretraining_stage(config, generator, Losses(1))
+    stage = builders.pretraining_stage(config, generator, Losses(1))
     step = tf.function(stage.train_step)
     load_batches = functools.partial(
         load_dataset,
@@ -57,17 +60,18 @@ def train(
     ):
         for batch in load_batches(hr_crop_size=side, first_batch=first).take(last - first):
             step(batch)
-    return recipe.Snapshot(config).take(stage)
+    return builders.Snapshot(config).take(stage)
 
 
 def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Return the means of PSNR and SSIM on Y, without a border of 4 pixels."""
-    results = [
-        (metrics.psnr(true, test, 4), metrics.ssim(true, test, 4))
+    measured = [
+        score
         for lr, hr in pairs
-        for true, test in zip(hr, metrics.to_uint8(generator(lr.astype("float32")).numpy()), strict=True)
+        for score in scores.score_all(lr, hr, metrics.to_uint8(generator(lr.astype("float32")).numpy()))
     ]
-    return tuple(np.mean(results, axis=0))
+    mean = scores.mean_score(measured)
+    return mean.psnr_y, mean.ssim_y
 
 
 def main() -> None:

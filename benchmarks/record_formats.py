@@ -16,20 +16,21 @@ from collections.abc import Iterator
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import input_pipeline
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import data_preprocess, tfrecords
+from pyimagesearch import data_preprocess, readers
 from pyimagesearch.config import Config
+from pyimagesearch.data import pairs, tfrecords
 
 WHOLE = 10**5
 
 
-def serialize_png(pair: tfrecords.Pair) -> bytes:
+def serialize_png(pair: pairs.Pair) -> bytes:
     """Return a record of two PNG files."""
     images = [tf.io.encode_png(image).numpy() for image in (pair.lr, pair.hr)]
     features = {
@@ -39,7 +40,7 @@ def serialize_png(pair: tfrecords.Pair) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def parse_png(example: tf.Tensor, scale: int) -> data_preprocess.Pair:
+def parse_png(example: tf.Tensor, scale: int) -> data_preprocess.TensorPair:
     """Return the pictures of such a record."""
     record = tf.io.parse_single_example(example, {name: tf.io.FixedLenFeature([], tf.string) for name in ("lr", "hr")})
     return tuple(tf.io.decode_png(record[name], channels=3) for name in ("lr", "hr"))
@@ -66,7 +67,7 @@ def main() -> None:
     """Print a row of a table for each format."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
-    parser.add_argument("--seconds", type=cli.positive_float, default=6, help="of each measurement (%(default)s)")
+    parser.add_argument("--seconds", type=readers.positive_float, default=6, help="of each measurement (%(default)s)")
     args = parser.parse_args()
     print("| record | crops a visit | pairs/s, warm | cold | MB on disk | records in 4,096 crops | peak memory, MB |")
     print("|---|---|---|---|---|---|---|")

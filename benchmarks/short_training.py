@@ -15,8 +15,11 @@ from precision import train  # which finds the package
 # isort: split
 import numpy as np
 
-from pyimagesearch import cli, evaluation, generators, tfrecords, upscaling
+from pyimagesearch import cli
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
+from pyimagesearch.data import tfrecords
+from pyimagesearch.evaluation import benchmarks
+from pyimagesearch.inference import generators, upscaling
 
 PLAIN = Config(
     train_batch_size=8,
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="these variants")
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
-    benchmarks = [evaluation.find_benchmark(folder, folder, 4) for folder in args.benchmark]
+    chosen = [benchmarks.find_benchmark(folder, folder, 4) for folder in args.benchmark]
     given = generators.fold_batch_norm(generators.load_generator(SHIPPED_GENERATORS["pretrained"])).get_weights()
     variants = {
         **{name: (base, changes, None) for name, (base, changes) in VARIANTS.items()},
@@ -79,7 +82,7 @@ def main() -> None:
     for name in args.only or variants:
         base, changes, start = variants[name]
         for seed in args.seeds:
-            measure(name, dataclasses.replace(base, seed=seed, **changes), args.steps, shards, benchmarks, start)
+            measure(name, dataclasses.replace(base, seed=seed, **changes), args.steps, shards, chosen, start)
 
 
 def measure(
@@ -87,7 +90,7 @@ def measure(
     config: Config,
     steps: int,
     shards: list[str],
-    benchmarks: list[evaluation.Benchmark],
+    chosen: list[benchmarks.Benchmark],
     start: list[np.ndarray] | None,
 ) -> None:
     """Train a generator, and print what it reaches."""
@@ -98,10 +101,8 @@ def measure(
     generator = train(config, "bfloat16", shards, start)
     seconds = time.monotonic() - began
     upscaler = upscaling.Upscaler(generator)
-    found = (
-        evaluation.means(list(evaluation.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in benchmarks
-    )
-    texts = ", ".join(f"{benchmark.name} {psnr:.2f} dB" for benchmark, psnr in zip(benchmarks, found, strict=True))
+    found = (benchmarks.means(list(benchmarks.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in chosen)
+    texts = ", ".join(f"{benchmark.name} {psnr:.2f} dB" for benchmark, psnr in zip(chosen, found, strict=True))
     print(f"{name}, seed {config.seed}: {steps} steps, {seconds:.0f} s, {texts}", flush=True)
 
 

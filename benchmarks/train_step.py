@@ -16,16 +16,17 @@ import time
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import devices, recipe, training_layers
+from pyimagesearch import devices, layers, readers
 from pyimagesearch.config import Config
 from pyimagesearch.losses import Losses
+from pyimagesearch.training import builders
 from pyimagesearch.vgg import VGG
 
 Step = Callable[[tuple[tf.Tensor, tf.Tensor]], dict[str, tf.Tensor]]
@@ -33,7 +34,7 @@ Step = Callable[[tuple[tf.Tensor, tf.Tensor]], dict[str, tf.Tensor]]
 
 def tutorial_pretraining_step(config: Config) -> Step:
     """Return the tutorial's step of the first stage."""
-    generator, optimizer = recipe.build_generator(config), keras.optimizers.Adam(config.pretrain_lr)
+    generator, optimizer = builders.build_generator(config), keras.optimizers.Adam(config.pretrain_lr)
 
     def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         lr, hr = (tf.cast(images, tf.float32) for images in batch)
@@ -48,7 +49,7 @@ def tutorial_pretraining_step(config: Config) -> Step:
 
 def tutorial_gan_step(config: Config) -> Step:
     """Return the tutorial's step of the second stage."""
-    generator, discriminator = recipe.build_generator(config), recipe.build_discriminator(config)
+    generator, discriminator = builders.build_generator(config), builders.build_discriminator(config)
     vgg, losses = VGG.build(config.vgg_layer, "random"), Losses(1)
     g_optimizer, d_optimizer = (keras.optimizers.Adam(config.finetune_lr) for _ in range(2))
 
@@ -73,13 +74,13 @@ def tutorial_gan_step(config: Config) -> Step:
 
 def our_steps(config: Config) -> tuple[Step, Step]:
     """Return the steps of both stages as `train_srgan.py` puts them together on this machine."""
-    layers, losses = training_layers.choose(1, devices.is_cpu()), Losses(1)
-    pretraining = recipe.pretraining_stage(config, recipe.build_generator(config, **layers), losses)
+    chosen, losses = layers.choose(1, devices.is_cpu()), Losses(1)
+    pretraining = builders.pretraining_stage(config, builders.build_generator(config, **chosen), losses)
     generator, discriminator = (
-        recipe.build_generator(config, **layers),
-        recipe.build_discriminator(config, layers["norm"]),
+        builders.build_generator(config, **chosen),
+        builders.build_discriminator(config, chosen["norm"]),
     )
-    gan = recipe.gan_stage(config, generator, discriminator, VGG.build(config.vgg_layer, "random"), losses)
+    gan = builders.gan_stage(config, generator, discriminator, VGG.build(config.vgg_layer, "random"), losses)
     return pretraining.train_step, gan.train_step
 
 
@@ -112,9 +113,9 @@ def report(stage: str, rates: dict[str, np.ndarray]) -> None:
 def main() -> None:
     """Measure both stages and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, help="patches a step (%(default)s)")
+    parser.add_argument("--batch-size", type=readers.positive_int, default=16, help="patches a step (%(default)s)")
     parser.add_argument(
-        "--rounds", type=cli.positive_int, default=12, help="times that each step is taken (%(default)s)"
+        "--rounds", type=readers.positive_int, default=12, help="times that each step is taken (%(default)s)"
     )
     args = parser.parse_args()
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout)

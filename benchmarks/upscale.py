@@ -20,20 +20,22 @@ from collections.abc import Callable
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
 
 # isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import evaluation, metrics, upscaling
+from pyimagesearch import metrics, readers
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
-from pyimagesearch.consistency import Reduction
-from pyimagesearch.generators import load_generator
-from pyimagesearch.pictures import read_rgb
-from pyimagesearch.recipe import build_generator
-from pyimagesearch.upscaling import Upscaler
+from pyimagesearch.data.image_io import read_rgb
+from pyimagesearch.evaluation import benchmarks
+from pyimagesearch.inference import upscaling
+from pyimagesearch.inference.consistency import Reduction
+from pyimagesearch.inference.generators import load_generator
+from pyimagesearch.inference.upscaling import Upscaler
+from pyimagesearch.training.builders import build_generator
 
 LR_SIZE = (384, 512)
 FLOP_A_PIXEL = 231e3  # of the result, the tutorial's generator
@@ -149,7 +151,7 @@ def as_made(upscale: Upscaler) -> Upscaler:
 
 def compare_colours(folder: str, runtime: str, precision: str, rounds: int) -> None:
     """Print, for the project's generators, PSNR on a benchmark and processor time with and without agreement."""
-    benchmark = evaluation.find_benchmark(folder, folder, 4)
+    benchmark = benchmarks.find_benchmark(folder, folder, 4)
     pairs = [benchmark.read(number) for number in range(len(benchmark.files))]
     for path in SHIPPED_GENERATORS.values():
         generator = load_generator(path)
@@ -177,13 +179,15 @@ def within_a_level(lr: np.ndarray, sr: np.ndarray) -> float:
 def main() -> None:
     """Measure what the flags ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=cli.positive_int, default=5, help="times that each is measured (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=readers.positive_int, default=5, help="times that each is measured (%(default)s)"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--tilings", action="store_true")
     parser.add_argument("--quality", metavar="DIR", help="a folder with HR/ and LRx4/")
     parser.add_argument("--colours", metavar="DIR", help="a folder with HR/")
     parser.add_argument("--model", metavar="PATH", help="a trained generator, for --quality")
-    parser.add_argument("--tile", type=cli.positive_int)
+    parser.add_argument("--tile", type=readers.positive_int)
     args = parser.parse_args()
     if args.quality:
         compare_quality(args.quality, args.model)

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
@@ -68,28 +68,46 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def add_shared_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that training and inference have in common."""
+def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = False) -> None:
+    """Add the flags that training and inference have in common; with `start_from_file`, `--config` too."""
     parser.add_argument(
         "--device", choices=("gpu", "tpu"), default="gpu", help="gpu: all of them, or the CPU (%(default)s)"
     )
     parser.add_argument("--tpu", metavar="NAME|local", help="the TPU to use with --device tpu")
     parser.add_argument("--bucket", metavar="gs://...", help="where records and models are kept for a TPU")
-    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
+    start = parser.add_mutually_exclusive_group()
+    add_preset_flag(start)
+    if start_from_file:
+        start.add_argument("--config", metavar="FILE", help="or those of an earlier run, its models/config.json")
     parser.add_argument("--records", metavar="DIR", help=f"where the records are ({Paths.records})")
     parser.add_argument("--outputs", metavar="DIR", help=f"where models and pictures are kept ({Paths.outputs})")
 
 
-def add_scaling_factor_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--scaling-factor`, which makes the records and builds the generator."""
-    parser.add_argument(
-        "--scaling-factor", type=int, choices=(2, 4, 8), help="how many times larger the results are (4)"
-    )
+def add_preset_flag(parser: argparse._ActionsContainer) -> None:
+    """Add `--preset` to a parser or a group of flags."""
+    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
 
 
-def add_crop_size_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--crop-size`, which gives `Config.hr_shape`."""
-    parser.add_argument("--crop-size", type=square, metavar="N", help="side of the HR crops, a multiple of 8")
+def add_config_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the flags of those fields of `Config`, by default of all that have one; see `config._setting`."""
+    recipe = None if names else parser.add_argument_group("the recipe")
+    for field in dataclasses.fields(Config):
+        if field.metadata and (not names or field.name in names):
+            group = recipe if recipe and field.metadata["recipe"] else parser
+            group.add_argument(_flag(field), dest=field.name, help=field.metadata["help"], **_way_of_reading(field))
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
+
+
+def _way_of_reading(field: dataclasses.Field) -> dict[str, Any]:
+    """Return the arguments of `add_argument` that turn text into a value of a field."""
+    if isinstance(field.default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    names = {"read": "type", "metavar": "metavar", "choices": "choices"}
+    given = {names[key]: value for key, value in field.metadata.items() if key in names and value is not None}
+    return given | {"nargs": "*"} if field.metadata["many"] else given
 
 
 def find_paths(args: argparse.Namespace) -> Paths:
@@ -107,9 +125,12 @@ def find_paths(args: argparse.Namespace) -> Paths:
     return dataclasses.replace(paths, **given)
 
 
-def choose_config(preset: str, **overrides: object) -> Config:
-    """Return the preset's `Config` with those `overrides` that are not None."""
-    return dataclasses.replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})
+def choose_config(args: argparse.Namespace, start: Config | None = None) -> Config:
+    """Return the numbers of `start`, by default those of the preset, with those that the command line gives."""
+    names = [field.name for field in dataclasses.fields(Config) if field.metadata]
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return dataclasses.replace(start or PRESETS[args.preset], **given | lists)
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
@@ -184,78 +205,3 @@ def _stop(outcome: Future) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     os._exit(130)  # the usual end of Python waits for threads and for TensorFlow
-
-
-def positive_int(text: str) -> int:
-    """Read a whole number of at least 1, for `type=`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def crop_side(text: str) -> int:
-    """Read the side of a square that suits every scaling factor and network, for `type=`."""
-    side = positive_int(text)
-    if side < 32 or side % 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
-    return side
-
-
-def square(text: str) -> tuple[int, int, int]:
-    """Read what `crop_side` reads, for `type=`; return [side, side, 3]."""
-    side = crop_side(text)
-    return side, side, 3
-
-
-def seed(text: str) -> int:
-    """Read a whole number of 32 bits, for `type=`."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def positive_float(text: str) -> float:
-    """Read a number above 0, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
-def from_zero(text: str) -> float:
-    """Read a number of at least 0, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number of at least 0, for `type=`."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def fraction(text: str) -> float:
-    """Read a number above 0 and below 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-
-
-def below_one(text: str) -> float:
-    """Read a number of at least 0 and below 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-
-
-def share(text: str) -> float:
-    """Read a number from 0 to 1, for `type=`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")

@@ -4,97 +4,170 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyimagesearch.readers import (
+    below_one,
+    crop_side,
+    from_zero,
+    positive_float,
+    positive_int,
+    seed_number,
+    square,
+    whole_number,
+)
+
+SCHEDULES = ("constant", "cosine", "step")
+OPTIMIZERS = ("adam", "muon")
+DEGRADATIONS = ("bicubic", "photo")
+"""How low-resolution training images come about: by bicubic interpolation, or as `data.degradations` does it."""
+
+
+def _setting(
+    default: Any,
+    help: str,
+    read: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
+    *,
+    choices: Sequence[Any] | None = None,
+    flag: str | None = None,
+    many: bool = False,
+    recipe: bool = True,
+) -> Any:
+    """Return a field of a dataclass that can be set on the command line.
+
+    Args:
+        default: the tutorial's number, or what does as the tutorial does.
+        help: what it is, in a line.
+        read: makes a value, or with `many` each value, of text; not for switches.
+        metavar: stands for the text in the help.
+        choices: the values that it may have.
+        flag: what it is called on the command line, if not as the field.
+        many: whether it is a tuple of any number of values.
+        recipe: whether it shapes what is learned, rather than how long and on what.
+    """
+    metadata = {"help": help, "read": read, "metavar": metavar, "choices": choices, "flag": flag}
+    return dataclasses.field(default=default, metadata={**metadata, "many": many, "recipe": recipe})
 
 
 @dataclasses.dataclass(frozen=True)
 class GANRecipe:
-    """The numbers of the second stage, by default the tutorial's.
+    """The numbers of the second stage, by default the tutorial's. Weights are relative to that of the content loss."""
 
-    Attributes:
-        content_loss: what compares the features: "mse", "l1" or "unit", as the methods of `Losses` are called. Its
-            weight is 1; of several layers it is the mean.
-        adversarial_weight: the weight of the adversarial loss; by default that of arXiv 1609.04802, equation 3.
-        l1_weight: the weight of `Losses.l1_loss` of the images in 0..255.
-        reduced_weight: the weight of `Losses.reduced_loss` of the images in 0..255.
-        grid_weight: the weight of `Losses.grid_loss`.
-        relativistic: whether each generated image is compared with its photograph, place by place, instead of judged
-            alone.
-        label_smoothing: how far below 1 the label of a photograph is for the discriminator; not if `relativistic`.
-        freeze_batch_norm: whether the generator's batch normalization keeps the statistics that it has, in the first
-            stage of a given generator, too.
-        max_shift: by how many random pixels at most images are shifted before VGG and the discriminator.
-        discriminator_steps: of the discriminator, for each step of the generator; on the same images.
-        discriminator_warmup: steps in which only the discriminator learns.
-        adversarial_ramp: steps after that in which the adversarial weight rises from 0, along a line.
-    """
-
-    content_loss: str = "mse"
-    adversarial_weight: float = 1e-3
-    l1_weight: float = 0.0
-    reduced_weight: float = 0.0
-    grid_weight: float = 0.0
-    relativistic: bool = False
-    label_smoothing: float = 0.0
-    freeze_batch_norm: bool = False
-    max_shift: int = 0
-    discriminator_steps: int = 1
-    discriminator_warmup: int = 0
-    adversarial_ramp: int = 0
+    content_loss: str = _setting(
+        "mse",
+        "of features: squared error; absolute error before the activation; squared distance at unit length",
+        choices=("mse", "l1", "unit"),
+    )
+    adversarial_weight: float = _setting(1e-3, "of the adversarial loss; 1e-3 in arXiv 1609.04802", from_zero, "W")
+    l1_weight: float = _setting(0.0, "add W times the absolute error of pixels to the GAN", from_zero, "W")
+    reduced_weight: float = _setting(0.0, "add W times the error of results reduced again", from_zero, "W")
+    grid_weight: float = _setting(0.0, "add W times the loss that a grid of pixels causes", from_zero, "W")
+    relativistic: bool = _setting(False, "compare each result with its photograph instead of judging it alone")
+    label_smoothing: float = _setting(
+        0.0, "tell the discriminator that photographs are 1 - S; not if it is relativistic", below_one, "S"
+    )
+    freeze_batch_norm: bool = _setting(
+        False, "keep the batch statistics that a generator has, a given one's in the first stage, too", flag="freeze-bn"
+    )
+    max_shift: int = _setting(0, "shift images by 0 to N pixels before VGG and the discriminator", whole_number, "N")
+    discriminator_steps: int = _setting(1, "for each step of the generator, on the same images", positive_int, "N")
+    discriminator_warmup: int = _setting(0, "steps in which only the discriminator learns", whole_number, "N")
+    adversarial_ramp: int = _setting(
+        0, "steps after that in which the adversarial weight rises from 0, along a line", whole_number, "N"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(GANRecipe):
-    """The numbers of a run; the defaults are the tutorial's. Sizes are in pixels, [height, width, channels]."""
+    """The numbers of a run; the defaults are the tutorial's. Sizes are in pixels, [height, width, channels].
+
+    Those that are a `_setting` are flags of the commands, too, others are not.
+    """
 
     # Records
-    scaling_factor: int = 4
+    scaling_factor: int = _setting(4, "how many times larger the results are (4)", int, choices=(2, 4, 8), recipe=False)
     shard_size: int = 256  # about
     record_size: int = 480  # the longest side of a training record, HR, of small crops; see longest_record
 
     # Training data
-    hr_shape: tuple[int, int, int] = (96, 96, 3)
-    train_batch_size: int = 64  # per replica
+    hr_shape: tuple[int, int, int] = _setting(
+        (96, 96, 3), "side of the HR crops, a multiple of 8", square, "N", flag="crop-size", recipe=False
+    )
+    train_batch_size: int = _setting(
+        64, "crops a step on each accelerator", positive_int, "N", flag="batch-size", recipe=False
+    )
     crops_per_record: int = 32  # drawn each time that a record is read
-    degradation: str = "bicubic"  # of the low-resolution side: the records' own; or "photo", see degradations
-    seed: int = 42
+    degradation: str = _setting(
+        "bicubic",
+        "of the low-resolution side; bicubic: the records' own; photo: blur, noise and JPEG, at random",
+        choices=DEGRADATIONS,
+    )
+    seed: int = _setting(42, "settles initial weights and the order of the data", seed_number, "N", recipe=False)
 
     # Networks
     feature_maps: int = 64
     residual_blocks: int = 16
-    batch_norm: bool = True
+    batch_norm: bool = _setting(True, "a generator with batch normalization", flag="bn")
     upsampling_maps: int | None = None  # filters of each upsampling stage; None: twice those of the one before
-    prelu_slope: float = 0.0  # at first; Keras's and the tutorial's, 0.25 in He et al., arXiv 1502.01852
-    residual_scale: float = 1.0  # at first, of the last kernel of each residual branch, relative to Glorot's
+    prelu_slope: float = _setting(  # Keras's and the tutorial's is 0; 0.25 in He et al., arXiv 1502.01852
+        0.0, "of each PReLU below zero, at first", from_zero, "A"
+    )
+    residual_scale: float = _setting(
+        1.0, "of the last kernel of each residual branch, at first, relative to Glorot's", positive_float, "S"
+    )
     leaky_alpha: float = 0.2
-    discriminator: str = "image"  # the tutorial's, one logit an image; or "patch", one for each place
-    disc_blocks: int = 4
-    spectral_norm: bool = False  # of a "patch" discriminator
+    discriminator: str = _setting(
+        "image", "image: the tutorial's, one logit an image; patch: one for each place", choices=("image", "patch")
+    )
+    disc_blocks: int = _setting(4, "blocks of the discriminator", positive_int, "N")
+    spectral_norm: bool = _setting(False, "keep the spectral norm of the patch discriminator's kernels at 1")
     disc_dense: int | None = None  # units of the paper's dense layer; None: averages instead
-    vgg_layer: str = "vgg19:block5_conv4"
+    vgg_layer: str = _setting(
+        "vgg19:block5_conv4",
+        "where the content loss compares; commas separate layers",
+        str,
+        "NETWORK:LAYERS",
+    )
 
     # The two stages
-    pretrain_lr: float = 1e-4
-    finetune_lr: float = 1e-5
-    discriminator_lr: float | None = None  # None: that of the generator
-    discriminator_optimizer: str = "adam"  # or "muon"
-    pretrain_optimizer: str = "adam"  # or "muon", for the kernels of convolutions
-    pretrain_loss: str = "mse"  # or "l1"
-    pretrain_crops: tuple[int, ...] = ()  # sides of HR crops that follow each other; (): that of hr_shape throughout
-    pretrain_warmup: int = 0  # steps until the learning rate is reached
-    pretrain_schedule: str = "constant"  # or "cosine", down to 0, or "step", to a tenth after half of the stage
-    finetune_schedule: str = "constant"
-    finetune_warmup: int = 0  # of the generator
-    pretrain_epochs: int = 2500
-    finetune_epochs: int = 2500
-    steps_per_epoch: int = 10
-    checkpoint_every: int = 50  # epochs
-    validate_every: int = 50  # epochs
+    pretrain_lr: float = _setting(1e-4, "learning rate of the first stage", positive_float, "RATE")
+    finetune_lr: float = _setting(1e-5, "learning rate of the second stage", positive_float, "RATE")
+    discriminator_lr: float | None = _setting(
+        None, "learning rate of the discriminator (that of the second stage)", positive_float, "RATE"
+    )
+    discriminator_optimizer: str = _setting("adam", "of the discriminator, as in the first stage", choices=OPTIMIZERS)
+    pretrain_optimizer: str = _setting(
+        "adam", "of the first stage; muon: for the convolutions' kernels", choices=OPTIMIZERS
+    )
+    pretrain_loss: str = _setting("mse", "the squared or the absolute error of pixels", choices=("mse", "l1"))
+    pretrain_crops: tuple[int, ...] = _setting(
+        (),
+        "sides of HR crops that follow each other in the first stage, such as 64 96 128; none: the crop size",
+        crop_side,
+        "N",
+        many=True,
+    )
+    pretrain_warmup: int = _setting(0, "steps until the learning rate is reached", whole_number, "N")
+    pretrain_schedule: str = _setting(
+        "constant", "of the learning rate; cosine: down to 0; step: a tenth after half of the stage", choices=SCHEDULES
+    )
+    finetune_schedule: str = _setting("constant", "the same of the second stage", choices=SCHEDULES)
+    finetune_warmup: int = _setting(0, "steps until the generator's learning rate is reached", whole_number, "N")
+    pretrain_epochs: int = _setting(2500, "epochs of the first stage", positive_int, "N", recipe=False)
+    finetune_epochs: int = _setting(2500, "epochs of the second stage", positive_int, "N", recipe=False)
+    steps_per_epoch: int = _setting(10, "steps of each epoch", positive_int, "N", recipe=False)
+    checkpoint_every: int = _setting(50, "epochs from one checkpoint to the next", positive_int, "N", recipe=False)
+    validate_every: int = _setting(50, "epochs from one validation to the next", positive_int, "N", recipe=False)
 
     # The recipe
     pixel_scale: float = 1.0  # of the images in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
-    adam_beta_2: float = 0.999
-    clip_norm: float = 0.0  # the largest norm of each weight's gradient; 0: any
-    ema_momentum: float = 0.0  # of the averaged weights that are validated and saved; 0: the weights themselves
+    adam_beta_2: float = _setting(0.999, "of Adam, in both stages", below_one, "B")
+    clip_norm: float = _setting(0.0, "the largest norm of each weight's gradient; 0: any", from_zero, "N")
+    ema_momentum: float = _setting(
+        0.0, "validate and save weights averaged with this momentum, such as 0.999; 0: off", below_one, "M", flag="ema"
+    )
 
     # Inference
     infer_batch_size: int = 8

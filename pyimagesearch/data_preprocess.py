@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import degradations, tfrecords
+from pyimagesearch.data import degradations, tfrecords
 from pyimagesearch.errors import UserError
 
-Pair = tuple[tf.Tensor, tf.Tensor]
+TensorPair = tuple[tf.Tensor, tf.Tensor]
 
 CROPS_IN_FLIGHT = 4096
 """About how many crops a stream of training crops draws from in turn, over all workers together."""
@@ -26,7 +26,7 @@ def _seed_or_draw(seed: tf.Tensor | None) -> tf.Tensor:
     return tf.convert_to_tensor(seed)
 
 
-def _crop(lr: tf.Tensor, hr: tf.Tensor, top: tf.Tensor, left: tf.Tensor, hr_crop_size: int, scale: int) -> Pair:
+def _crop(lr: tf.Tensor, hr: tf.Tensor, top: tf.Tensor, left: tf.Tensor, hr_crop_size: int, scale: int) -> TensorPair:
     size = hr_crop_size // scale
     lr = lr[top : top + size, left : left + size]
     hr = hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
@@ -35,7 +35,7 @@ def _crop(lr: tf.Tensor, hr: tf.Tensor, top: tf.Tensor, left: tf.Tensor, hr_crop
 
 def random_crop(
     lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale: int = 4, seed: tf.Tensor | None = None
-) -> Pair:
+) -> TensorPair:
     """Cut the same random square out of both pictures.
 
     Args:
@@ -54,13 +54,13 @@ def random_crop(
     return _crop(lr, hr, top, left, hr_crop_size, scale)
 
 
-def get_center_crop(lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale: int = 4) -> Pair:
+def get_center_crop(lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale: int = 4) -> TensorPair:
     """Cut the square in the middle out of both pictures; shapes as in `random_crop`."""
     top, left = tf.unstack((tf.shape(lr)[:2] - hr_crop_size // scale) // 2)
     return _crop(lr, hr, top, left, hr_crop_size, scale)
 
 
-def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tensor, transposed: tf.Tensor) -> Pair:
+def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tensor, transposed: tf.Tensor) -> TensorPair:
     """Mirror pictures left to right, then top to bottom, then exchange their axes; each of three is 0 or 1."""
 
     def orient(image: tf.Tensor) -> tf.Tensor:
@@ -74,13 +74,13 @@ def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tenso
     return orient(lr), orient(hr)
 
 
-def random_flip(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
+def random_flip(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> TensorPair:
     """Mirror both pictures left to right, or neither; [H, W, 3], `seed` as in `random_crop`."""
     mirrored = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=2, dtype=tf.int32)
     return _orient(lr, hr, mirrored, 0, 0)
 
 
-def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> Pair:
+def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> TensorPair:
     """Turn both pictures by the same multiple of 90 degrees; [H, W, 3], `seed` as in `random_crop`."""
     turns = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=4, dtype=tf.int32)
     return _orient(lr, hr, (turns + 1) // 2 % 2, turns // 2, turns % 2)
@@ -109,7 +109,7 @@ def read_train_example(
     crops: int = 8,
     seed: tf.Tensor | None = None,
     degradation: str = "bicubic",
-) -> tuple[Pair, ...]:
+) -> tuple[TensorPair, ...]:
     """Draw several augmented crops from one serialized record, which is read and parsed once for all of them.
 
     Args:
@@ -118,7 +118,7 @@ def read_train_example(
         scale: how many times larger HR is than LR.
         crops: how many crops to draw.
         seed: two integers that settle all of them; drawn from TensorFlow's global generator if None.
-        degradation: one of `degradations.KINDS`: the record's LR as it is, or LR made of its HR by
+        degradation: one of `config.DEGRADATIONS`: the record's LR as it is, or LR made of its HR by
             `degradations.degrade` for all but a random part of the crops.
 
     Returns:
@@ -148,7 +148,7 @@ def read_test_example(
     scale: int = 4,
     seed: tf.Tensor | None = None,
     degradation: str = "bicubic",
-) -> Pair:
+) -> TensorPair:
     """Cut the middle out of one serialized record; one pair, otherwise as `read_train_example`."""
     lr, hr = tfrecords.parse(example, scale)
     (image,) = _inputs(lr, hr, 1, scale, degradation, _seed_or_draw(seed))
@@ -198,7 +198,7 @@ def load_dataset(
     """
     if not train:
 
-        def read_middle(number: tf.Tensor, example: tf.Tensor) -> Pair:
+        def read_middle(number: tf.Tensor, example: tf.Tensor) -> TensorPair:
             return read_test_example(example, hr_crop_size, scale, tf.stack([seed or 0, number]), degradation)
 
         pairs = tf.data.TFRecordDataset(filenames).enumerate().map(read_middle, tf.data.AUTOTUNE)
@@ -208,15 +208,15 @@ def load_dataset(
     together = batch_size * workers
     if together > len(records.offsets) * crops_per_record:
         raise UserError(
-            f"--batch-size: {together} crops a step, but the {len(records.offsets)} training records give only "
-            f"{len(records.offsets) * crops_per_record} a pass; take a smaller batch or more photographs"
+            f"a batch of {together} crops is too large: the {len(records.offsets)} training records give "
+            f"{len(records.offsets) * crops_per_record} in a pass; take a smaller batch or more photographs"
         )
     options = tf.data.Options()
     options.deterministic = seed is not None
     seed = random.randrange(2**32) if seed is None else seed
     read_record = _reader(records, seed)
 
-    def draw_crops(visit: tf.Tensor) -> tuple[Pair, ...]:
+    def draw_crops(visit: tf.Tensor) -> tuple[TensorPair, ...]:
         place = tf.stack([seed, visit])
         return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, place, degradation)
 
@@ -250,7 +250,7 @@ def _reader(records: tfrecords.Places, seed: int) -> Callable[[tf.Tensor], tf.Te
     return read
 
 
-def _one_by_one(*batches: Pair) -> tf.data.Dataset:
+def _one_by_one(*batches: TensorPair) -> tf.data.Dataset:
     datasets = map(tf.data.Dataset.from_tensors, batches)
     return functools.reduce(tf.data.Dataset.concatenate, datasets)
 
@@ -274,4 +274,6 @@ def load_test_pairs(
     except tf.errors.InvalidArgumentError as error:
         folder = os.path.dirname(filenames[0])
         size = f"{hr_crop_size}x{hr_crop_size}"
-        raise UserError(f"{folder}: pictures of less than {size} pixels; choose another --preset") from error
+        raise UserError(
+            f"{folder}: pictures of less than {size} pixels; choose a preset that measures smaller ones"
+        ) from error

@@ -1,4 +1,4 @@
-"""From `--device` and TF_CONFIG to a `tf.distribute` strategy, and what the hardware computes well."""
+"""From the kind of device and TF_CONFIG to a `tf.distribute` strategy, and what the hardware computes well."""
 
 import contextlib
 import json
@@ -96,9 +96,10 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, OSError, RuntimeError, ImportError, tf.errors.OpError) as error:
-        flag = f"--tpu {tpu}" if tpu else "--device tpu"
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{flag}: no TPU found; name yours with --tpu, or use --device gpu ({reason})") from error
+        raise UserError(
+            f"no TPU found{f' by the name of {tpu}' if tpu else ''}; give the name of yours, or use GPUs ({reason})"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
@@ -186,7 +187,7 @@ def compiles_well(strategy: tf.distribute.Strategy) -> bool:
 
 
 def choose_precision(precision: str, training: bool = False) -> str:
-    """Return "float32", "bfloat16" or "float16" for a `--precision`.
+    """Return "float32", "bfloat16" or "float16" for one of these or "auto".
 
     "auto" is bfloat16 on hardware that computes fast in it, or else, for training, float16 on GPUs that do in that.
     """

@@ -1,5 +1,7 @@
 """Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import hashlib
@@ -9,11 +11,17 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 120
+"""The resolution of figures, in pixels an inch."""
 
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
 _CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -36,7 +44,8 @@ def opened_for_writing(path: str) -> BinaryIO:
 def unfinished(path: str) -> Iterator[str]:
     """Yield a path beside `path` to write to, and remove it afterwards if it has not been renamed by then.
 
-    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right.
+    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right. What
+    a program that was killed has left there is removed.
     """
     folder, name = os.path.split(path)
     if is_local(path):
@@ -45,22 +54,37 @@ def unfinished(path: str) -> Iterator[str]:
         tf.io.gfile.makedirs(folder)
     aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
     with noted_unfinished(aside):
+        _remove(aside)
         try:
             yield aside
         finally:
-            with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
-                (os.remove if is_local(aside) else tf.io.gfile.remove)(aside)
+            _remove(aside)
 
 
 @contextlib.contextmanager
 def written_whole(path: str) -> Iterator[str]:
-    """Yield a path to write to, which becomes `path` when the block ends well."""
+    """Yield a path to write a file, or on this machine a folder, to, which becomes `path` when the block ends well."""
     with unfinished(path) as aside:
         yield aside
-        if is_local(path):
-            os.replace(aside, path)
-        else:
+        if not is_local(path):
             tf.io.gfile.rename(aside, path, overwrite=True)
+        elif os.path.isdir(path):
+            with unfinished(f"{path}-former") as former:  # a folder cannot be replaced at once
+                os.rename(path, former)
+                os.replace(aside, path)
+        else:
+            os.replace(aside, path)
+
+
+def _remove(path: str) -> None:
+    """Remove a file, or a folder of this machine with all in it, if it is there."""
+    with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
+        if not is_local(path):
+            tf.io.gfile.remove(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
 
 
 @contextlib.contextmanager
@@ -79,12 +103,7 @@ def remove_unfinished() -> None:
     _changing.acquire()
     for path in list(_unfinished):
         with contextlib.suppress(OSError, tf.errors.OpError):
-            if not is_local(path):
-                tf.io.gfile.remove(path)
-            elif os.path.isdir(path):
-                shutil.rmtree(path)
-            else:
-                os.remove(path)
+            _remove(path)
 
 
 def fitting_name(name: str) -> str:
@@ -172,3 +191,9 @@ def printable(path: str) -> str:
     """Return a path in one line, with its bytes that are no text, which old disks have, and line ends made visible."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Save a figure as PNG, here or at a `gs://` address."""
+    with written_whole(path) as aside, opened_for_writing(aside) as file:
+        figure.savefig(file, dpi=DPI, format="png")

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pyimagesearch.averages import StatisticsAverages
 from pyimagesearch.config import GANRecipe
-from pyimagesearch.optimizers import StatisticsAverages
 
 LossFunction = Callable[..., tf.Tensor]
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -128,11 +128,14 @@ class SRGANTraining(keras.Model):
         return {name: getattr(self, name) for name in names} | {"statistics": self.statistics.state}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Train the discriminator, then the generator.
+        """Train the discriminator D, then the generator G.
 
-        1. Upscale the batch, once for both networks.
-        2. Train the discriminator to tell photographs from generated images.
-        3. Compute the gradient of each loss at the generated images, and train the generator with their weighted sum.
+        1. Upscale the batch, once for both networks: sr = G(lr).
+        2. Train D to tell photographs from generated images: minimize L_D(hr, sr).
+        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial, and with a weight the losses of
+           pixels, w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
+        4. Add up their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
+        5. Train G with that sum: dL_G/dG = dL_G/dsr dsr/dG.
 
         Args:
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
@@ -148,25 +151,40 @@ class SRGANTraining(keras.Model):
               together are 1.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
-        with tf.GradientTape() as tape:
+
+        # 1. Upscale the batch.
+        with tf.GradientTape() as g_tape:
             sr = self.generator(lr, training=not self.recipe.freeze_batch_norm)  # [B, S*h, S*w, 3]
+
+        # 2. Train the discriminator.
         for number in range(self.recipe.discriminator_steps):
-            logs = self._discriminator_step(*self._shift(number, hr, sr))
-        gradient, g_logs = self._generator_gradient(lr, hr, sr)
+            d_logs = self._train_discriminator(*self._shift(number, hr, sr))
+
+        # 3. Compute the losses of the generator.
+        weights = self._weights()
+        with tf.GradientTape(persistent=True) as sr_tape:
+            sr_tape.watch(sr)
+            losses = self._generator_losses(lr, hr, sr)
+            scaled = {name: self.g_optimizer.scale_loss(loss) for name, loss in losses.items()}
+
+        # 4. Add up their gradients at the generated images.
+        gradients = {name: weights[name] * sr_tape.gradient(scaled[name], sr) for name in losses}
+        gradient = self._is_warm() * sum(gradients.values())  # [B, S*h, S*w, 3]
+
+        # 5. Train the generator.
         self.statistics.update()
         variables = self.generator.trainable_variables
-        self.g_optimizer.apply(tape.gradient(sr, variables, output_gradients=gradient), variables)
-        return logs | g_logs
+        self.g_optimizer.apply(g_tape.gradient(sr, variables, output_gradients=gradient), variables)
 
-    def _discriminator_step(self, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
+        g_loss = sum(weights[name] * loss for name, loss in losses.items())
+        g_logs = {"g_loss": g_loss} | {f"{name}_loss": loss for name, loss in losses.items()}
+        return d_logs | g_logs | _gradient_shares(gradients)
+
+    def _train_discriminator(self, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Train the discriminator on images [B, H, W, 3], real and generated ones in one batch; return its logs."""
         with tf.GradientTape() as tape:
             real, fake = tf.split(self.discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
-            if self.recipe.relativistic:
-                loss = self.losses_by_name["relativistic_loss"](real, fake)
-            else:
-                bce_loss = self.losses_by_name["bce_loss"]
-                real_labels = tf.ones_like(real) - self.recipe.label_smoothing
-                loss = bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
+            loss = self._discriminator_loss(real, fake)
             scaled_loss = self.d_optimizer.scale_loss(loss)
         variables = self.discriminator.trainable_variables
         self.d_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
@@ -177,48 +195,46 @@ class SRGANTraining(keras.Model):
             "d_right": _share(tf.cast(_means(real) > _means(fake), tf.float32)),
         }
 
-    def _generator_gradient(
-        self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the gradient of the generator's loss at its output, [B, S*h, S*w, 3], and the logs.
+    def _discriminator_loss(self, real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+        """Return L_D of the logits of photographs and of generated images."""
+        if self.recipe.relativistic:
+            return self.losses_by_name["relativistic_loss"](real, fake)
+        bce_loss = self.losses_by_name["bce_loss"]
+        real_labels = tf.ones_like(real) - self.recipe.label_smoothing
+        return bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
 
-        The gradient is that of the loss as the generator's optimizer scales it.
-        """
-        recipe, number, scale = self.recipe, self.recipe.discriminator_steps, hr.shape[1] // lr.shape[1]
-        losses = {
-            "content": (1.0, lambda: self._content_loss(*self._shift(number, hr, sr))),
-            "adversarial": (
-                recipe.adversarial_weight * self._ramp(),
-                lambda: self._adversarial_loss(*self._shift(number, hr, sr)),
-            ),
-            "l1": (recipe.l1_weight, lambda: self.losses_by_name["l1_loss"](hr, sr)),
-            "reduced": (recipe.reduced_weight, lambda: self.losses_by_name["reduced_loss"](hr, sr, scale)),
-            "grid": (recipe.grid_weight, lambda: self.losses_by_name["grid_loss"](sr, scale)),
+    def _weights(self) -> dict[str, float | tf.Tensor]:
+        """Return the weight of each of the generator's losses at the present step."""
+        recipe = self.recipe
+        return {
+            "content": 1.0,
+            "adversarial": recipe.adversarial_weight * self._ramp(),
+            "l1": recipe.l1_weight,
+            "reduced": recipe.reduced_weight,
+            "grid": recipe.grid_weight,
         }
-        logs, gradients = {"g_loss": 0.0}, {}
-        for name, (weight, compute) in losses.items():
-            if name in ("l1", "reduced", "grid") and not weight:
-                continue
-            with tf.GradientTape() as tape:
-                tape.watch(sr)
-                loss = compute()
-                scaled_loss = self.g_optimizer.scale_loss(loss)
-            gradients[name] = weight * tape.gradient(scaled_loss, sr)
-            logs[f"{name}_loss"] = loss
-            logs["g_loss"] += weight * loss
-        norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
-        total = sum(norms.values())
-        is_finite = tf.math.is_finite(total)  # not so in a step that the optimizer leaves out
-        shares = {name: tf.math.divide_no_nan(norm, total) for name, norm in norms.items()}
-        logs |= {f"{name}_share": _share(tf.where(is_finite, share, 0.0)) for name, share in shares.items()}
-        return self._is_warm() * sum(gradients.values()), logs
+
+    def _generator_losses(self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the losses of the generator by name, those of pixels only if they have a weight."""
+        recipe, loss_of, scale = self.recipe, self.losses_by_name, hr.shape[1] // lr.shape[1]
+        shifted = self._shift(recipe.discriminator_steps, hr, sr)
+        losses = {"content": self._content_loss(*shifted), "adversarial": self._adversarial_loss(*shifted)}
+        if recipe.l1_weight:
+            losses["l1"] = loss_of["l1_loss"](hr, sr)
+        if recipe.reduced_weight:
+            losses["reduced"] = loss_of["reduced_loss"](hr, sr, scale)
+        if recipe.grid_weight:
+            losses["grid"] = loss_of["grid_loss"](sr, scale)
+        return losses
 
     def _content_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        """Return the mean, over the layers of VGG, of how far the features of `sr` are from those of `hr`."""
         loss = self.losses_by_name[f"{self.recipe.content_loss}_loss"]
         real, fake = (keras.tree.flatten(self.vgg(images, training=False)) for images in (hr, sr))
         return sum(loss(one, other) for one, other in zip(real, fake, strict=True)) / len(real)
 
     def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        """Return how surely the discriminator tells generated images from photographs."""
         # Stateless: the generator's step must not move the discriminator's own statistics.
         discriminator = self.discriminator
         logits, _ = discriminator.stateless_call(
@@ -264,3 +280,12 @@ def _means(logits: tf.Tensor) -> tf.Tensor:
 def _share(values: tf.Tensor) -> tf.Tensor:
     """Return this replica's share of a mean over all of them."""
     return tf.reduce_mean(values) / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _gradient_shares(gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return the part that each gradient has in the sum of their norms, `content_share` and so on, for the logs."""
+    norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
+    total = sum(norms.values())
+    is_finite = tf.math.is_finite(total)  # not so in a step that the optimizer leaves out
+    shares = {name: tf.math.divide_no_nan(norm, total) for name, norm in norms.items()}
+    return {f"{name}_share": _share(tf.where(is_finite, share, 0.0)) for name, share in shares.items()}

@@ -7,10 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset, zoomed_inset_axes
 
-from pyimagesearch.files import opened_for_writing, written_whole
-
 CELL_INCHES = 2.6
-DPI = 120
 
 
 def comparison_grid(columns: Mapping[str, Sequence[np.ndarray]], captions: Mapping[str, Sequence[str]]) -> Figure:
@@ -76,7 +73,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the curves of a training's epochs, one stage after the other.
 
     Args:
-        rows: from `reports.read_history`.
+        rows: from `callbacks.read_history`.
 
     Returns:
         The figure: a panel for each group of columns, over the steps of both stages; losses are logarithmic.
@@ -99,9 +96,3 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         if before:
             axes.axvline(before, color="grey", linestyle=":")
     return figure
-
-
-def save_figure(figure: Figure, path: str) -> None:
-    """Save a figure as PNG, here or at a `gs://` address."""
-    with written_whole(path) as aside, opened_for_writing(aside) as file:
-        figure.savefig(file, dpi=DPI, format="png")

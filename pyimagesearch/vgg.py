@@ -52,7 +52,7 @@ class VGG:
         """
         network, _, names = layer.partition(":")
         if network not in _APPLICATIONS:
-            raise UserError(f"--vgg-layer {layer}: give it as NETWORK:LAYER with {' or '.join(_APPLICATIONS)}")
+            raise UserError(f"VGG layer {layer}: give it as NETWORK:LAYER with {' or '.join(_APPLICATIONS)}")
         _, preprocess_input = _APPLICATIONS[network]
         image = keras.Input((None, None, 3), name="image")
         x = preprocess_input(image)  # BGR, less the mean of ImageNet
@@ -100,8 +100,8 @@ def _fetched(network: str) -> keras.Model:
         return build(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises nothing more specific when it cannot fetch a file
         raise UserError(
-            f"--vgg-weights imagenet: the weights of {network} cannot be fetched; go online once, "
-            "give a Keras .h5 file with --vgg-weights PATH, or take --vgg-weights random"
+            f"the ImageNet weights of {network} cannot be fetched; go online once, give the path of a Keras .h5 file, "
+            "or take random weights"
         ) from error
 
 
@@ -109,7 +109,7 @@ def _cut(base: keras.Model, names: Sequence[str]) -> keras.Model:
     known = [layer.name for layer in base.layers[1:]]
     for name in names:
         if name not in known:
-            raise UserError(f"--vgg-layer: {base.name} has no layer {name!r}; choose from {', '.join(known)}")
+            raise UserError(f"VGG layer: {base.name} has no layer {name!r}; choose from {', '.join(known)}")
     deepest = max(names, key=known.index)
     return keras.Model(base.input, base.get_layer(deepest).output)
 
@@ -128,7 +128,7 @@ def _randomize(features: keras.Model) -> None:
 
 
 def _load(features: keras.Model, path: str) -> None:
-    problem = f"--vgg-weights {path}: not a Keras .h5 file with the weights of {features.layers[-1].name} and below"
+    problem = f"VGG weights {path}: not a Keras .h5 file with the weights of {features.layers[-1].name} and below"
     try:
         with h5py.File(path) as file:
             stored = set(file.get("model_weights", file))

@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pyimagesearch import tfrecords
-from pyimagesearch.tfrecords import Pair
+from pyimagesearch.data import tfrecords
+from pyimagesearch.data.pairs import Pair
 
 # Two CPU devices, to be the replicas of a MirroredStrategy; TensorFlow takes this only before it first computes.
 tf.config.set_logical_device_configuration(

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 from conftest import enlarged, write_records
 
-from pyimagesearch import data_preprocess, degradations, tfrecords
+from pyimagesearch import data_preprocess
+from pyimagesearch.data import degradations, tfrecords
+from pyimagesearch.data.pairs import Pair
 from pyimagesearch.errors import UserError
 
 CROP = functools.partial(data_preprocess.random_crop, hr_crop_size=32)
@@ -76,7 +78,7 @@ def test_a_training_record_gives_different_aligned_crops(make_pair):
 def test_training_crops_come_from_every_place_in_all_eight_orientations():
     lr = np.zeros((9, 8, 3), np.uint8)
     lr[..., 0], lr[..., 1] = np.mgrid[:9, :8]
-    example = tf.constant(tfrecords.serialize(tfrecords.Pair("", lr, enlarged(lr))))
+    example = tf.constant(tfrecords.serialize(Pair("", lr, enlarged(lr))))
     crops = [lr for lr, _ in data_preprocess.read_train_example(example, hr_crop_size=32, crops=300, seed=(1, 2))]
     expected = collections.Counter()
     for top in range(2):
@@ -186,9 +188,7 @@ def test_records_are_drawn_in_proportion_to_their_area(tmp_path, make_pair):
 def test_a_batch_larger_than_the_data_is_refused(shards):
     LOAD(shards, 40)
     for batch_size, workers in ((41, 1), (21, 2)):
-        with pytest.raises(
-            UserError, match="--batch-size: 4[12] crops a step, but the 5 training records give only 40"
-        ):
+        with pytest.raises(UserError, match="a batch of 4[12] crops is too large: the 5 training records give 40"):
             LOAD(shards, batch_size, workers=workers)
 
 

@@ -24,9 +24,9 @@ def test_without_a_gpu_the_cpu_is_used_and_said_so(caplog):
     assert "CPU" in caplog.text and "number of accelerators: 1" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "flag"), [(None, "--device tpu: "), ("local", "--tpu local: ")])
-def test_without_a_tpu_the_flag_is_named(name, flag):
-    with pytest.raises(UserError, match=f"^{flag}no TPU found.*--device gpu"):
+@pytest.mark.parametrize(("name", "said"), [(None, "no TPU found;"), ("local", "no TPU found by the name of local;")])
+def test_without_a_tpu_its_name_is_told(name, said):
+    with pytest.raises(UserError, match=f"^{said} .* or use GPUs"):
         get_strategy("tpu", name)
 
 

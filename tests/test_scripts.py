@@ -19,10 +19,11 @@ import create_tfrecords
 import evaluate
 import inference
 import train_srgan
-from pyimagesearch import config, reports
+from pyimagesearch import config
 from pyimagesearch.errors import UserError
-from pyimagesearch.results import NAME as RESULTS
+from pyimagesearch.inference.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.training import builders, callbacks
 
 ROOT = pathlib.Path(__file__).parents[1]
 BRIEF = "--pretrain-epochs 1 --finetune-epochs 1 --steps-per-epoch 2 --batch-size 2 --vgg-weights random".split()
@@ -95,7 +96,7 @@ def test_training_tells_what_it_does(workplace):
         (["--pretrain-schedule", "constant"], "pretrain_schedule", "constant"),
         (["--finetune-schedule", "constant"], "finetune_schedule", "constant"),
         (["--pretrain-warmup", "0"], "pretrain_warmup", 0),
-        (["--pretrain-crops"], "pretrain_crops", []),
+        (["--pretrain-crops"], "pretrain_crops", ()),
         (["--finetune-warmup", "9"], "finetune_warmup", 9),
         (["--discriminator", "patch"], "discriminator", "patch"),
         (["--spectral-norm"], "spectral_norm", True),
@@ -133,19 +134,36 @@ def test_every_part_of_a_recipe_can_be_switched(preset, flags, field, value, mon
     )
     monkeypatch.setitem(config.PRESETS, preset, everything)
     args = train_srgan.parse_args(["--preset", preset, *flags])
-    assert train_srgan.choose_config(args) == dataclasses.replace(everything, **{field: value})
+    assert train_srgan.build_config(args) == dataclasses.replace(everything, **{field: value})
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--max-shift", "49"], "--max-shift 49: more than half of the crops' 96 pixels"),
-        (["--preset", "paper", "--max-shift", "7"], "--max-shift: the paper's discriminator takes whole crops"),
+        (["--max-shift", "49"], "a shift of up to 49 pixels: more than half of the crops' 96 pixels"),
+        (["--preset", "paper", "--max-shift", "7"], "a shift of images: the paper's discriminator takes whole crops"),
     ],
 )
 def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
     with pytest.raises(UserError, match=said):
-        train_srgan.choose_config(train_srgan.parse_args(flags))
+        builders.check_shift(train_srgan.build_config(train_srgan.parse_args(flags)))
+
+
+def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace, tmp_path):
+    path = workplace[0] / "outputs" / "models" / "config.json"
+    earlier = train_srgan.build_config(train_srgan.parse_args(["--config", str(path)]))
+    brief = train_srgan.build_config(train_srgan.parse_args(["--preset", "demo", *map(str, BRIEF)]))
+    assert earlier == brief
+    changed = train_srgan.build_config(train_srgan.parse_args(["--config", str(path), "--grid-weight", "2", "--bn"]))
+    assert changed == dataclasses.replace(earlier, grid_weight=2.0, batch_norm=True)
+    flags = ["--config", path, "--records", workplace[0] / "tfrecord", "--outputs", tmp_path]
+    assert train_srgan.main(list(map(str, [*flags, "--vgg-weights", "random"]))) == 0
+    again, first = (
+        keras.models.load_model(outputs / "models" / "pretrained_generator.keras").get_weights()
+        for outputs in (tmp_path, workplace[0] / "outputs")
+    )
+    for one, other in zip(again, first, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
@@ -267,7 +285,7 @@ def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp
     SRGAN.generator(4, 12, 3).save(tmp_path / "srgan.keras")
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-generator", "start.keras"]
     said = refused(train_srgan, *flags, "--init-srgan", "srgan.keras")
-    assert "--init-srgan srgan.keras: another network than that of --init-generator" in said
+    assert "srgan.keras: another network than that of the generator to start from" in said
 
 
 def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
@@ -282,7 +300,7 @@ def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_stati
     )
     changes = [np.abs(one - other).max() for one, other in zip(given, pretrained, strict=True)]
     assert 0 < max(changes) < 1e-5
-    assert [row["stage"] for row in reports.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
+    assert [row["stage"] for row in callbacks.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
 
 
 @pytest.fixture
@@ -439,15 +457,15 @@ def flags(workplace):
         (["--device", "tpu"], "--device tpu: "),
         (["--device", "tpu", "--tpu", "mine", "--bucket", "mine"], "--bucket mine: "),
         (["--device", "abacus"], "--device"),
-        (["--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
-        (["--vgg-layer", "vgg19:block9_conv1"], "--vgg-layer"),
+        (["--vgg-weights", "nowhere.h5"], "VGG weights nowhere.h5: "),
+        (["--vgg-layer", "vgg19:block9_conv1"], "VGG layer"),
         (["--scaling-factor", "3"], "--scaling-factor"),
-        (["--scaling-factor", "2"], "--scaling-factor 4, not 2"),
+        (["--scaling-factor", "2"], "a scaling factor of 4, not 2"),
         (["--pretrain-epochs", "0"], "--pretrain-epochs"),
         (["--batch-size", "many"], "--batch-size"),
         (["--crop-size", "100"], "--crop-size: '100' is not a multiple of 8"),
         (["--crop-size", "104"], "records for crops of 64 pixels, not of 104"),
-        (["--batch-size", "369"], "--batch-size: 369 crops a step, but the 46 training records give only 368"),
+        (["--batch-size", "369"], "a batch of 369 crops is too large: the 46 training records give 368"),
         (["--precision", "float8"], "--precision"),
         (["--finetune-lr", "0"], "--finetune-lr"),
         (["--degradation", "heavy"], "--degradation"),
@@ -461,6 +479,15 @@ def flags(workplace):
 )
 def test_train_refuses(refused, flags, wrong, said):
     assert said in refused(train_srgan, *flags, *BRIEF, *wrong)
+
+
+def test_train_refuses_a_configuration_that_is_none(refused, tmp_path):
+    assert "nowhere.json: no such file" in refused(train_srgan, "--config", "nowhere.json")
+    (tmp_path / "broken.json").write_text('{"seed": 1')
+    assert "broken.json: damaged" in refused(train_srgan, "--config", "broken.json")
+    (tmp_path / "other.json").write_text('{"colour": 1}')
+    assert "other.json: has settings that are not known: 'colour'" in refused(train_srgan, "--config", "other.json")
+    assert "not allowed with argument" in refused(train_srgan, "--config", "other.json", "--preset", "demo")
 
 
 def test_train_refuses_a_damaged_shard_and_records_of_another_format(refused, workplace, flags, tmp_path):
@@ -490,13 +517,16 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     [
         (["--html"], "--html goes with --input"),
         (["--format", "jpeg"], "--format goes with --input"),
-        (["--input", "nowhere.png"], "--input nowhere.png: no such file or folder"),
-        (["--input", "photos", "--output", "photos"], "--output photos: an input and the results at once"),
+        (["--input", "nowhere.png"], "nowhere.png: no such file or folder"),
+        (["--input", "photos", "--output", "photos"], "photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--blend", "0.5"], "argument --blend: not allowed with argument --model"),
         (["--blend", "0"], "--blend goes with --input"),
-        (["--input", "photos", "--tile", "20"], "--tile 20: too small, the generator sees 16 pixels to each side"),
-        (["--input", "photos", "--output", "photos/a.png"], "--output photos/a.png: names one file"),
+        (
+            ["--input", "photos", "--tile", "20"],
+            "tiles of 20 pixels: too small, the generator sees 16 pixels",
+        ),
+        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: names one file"),
         (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
     ],
@@ -520,7 +550,7 @@ def test_inference_refuses_test_pictures_smaller_than_its_crop(refused, workplac
     assert create_tfrecords.main(["--images", "photos", "--records", "small"]) == 0
     outputs = workplace[0] / "outputs"
     said = refused(inference, *flags, "--records", "small", "--outputs", outputs)
-    assert "small/test: pictures of less than 144x144 pixels; choose another --preset" in said
+    assert "small/test: pictures of less than 144x144 pixels; choose a preset that measures smaller ones" in said
 
 
 def test_photographs_of_ones_own_become_records(tmp_path, shared_data, capsys):

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from pyimagesearch import recipe
 from pyimagesearch.config import PRESETS
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.training import builders
 
 
 def noise(*shape):
@@ -80,7 +80,7 @@ def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(build):
 
 @pytest.mark.parametrize("preset", ["tutorial", "paper", "shipped", "demo"])
 def test_a_new_generator_makes_no_grid_where_it_enlarges(preset):
-    generator = recipe.build_generator(PRESETS[preset])
+    generator = builders.build_generator(PRESETS[preset])
     shuffles = [operation.output for operation in generator.operations if hasattr(operation, "block_size")]
     assert len(shuffles) == 2
     for image in keras.Model(generator.input, shuffles)(noise(1, 6, 5, 3)):

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pyimagesearch import recipe as recipes
-from pyimagesearch import training_layers, training_loop
-from pyimagesearch.checkpoints import Checkpoints
+from pyimagesearch import layers
 from pyimagesearch.config import GANRecipe
 from pyimagesearch.losses import Losses
-from pyimagesearch.optimizers import LossScaling
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import SRGANPretraining, SRGANTraining
+from pyimagesearch.training import builders as recipes
+from pyimagesearch.training import loop
+from pyimagesearch.training.checkpoints import Checkpoints
+from pyimagesearch.training.optimizers import LossScaling
 from pyimagesearch.vgg import VGG
 
 
@@ -24,7 +25,7 @@ def batch(size=4, seed=0):
 
 
 def pretraining(replicas=1, optimizer=keras.optimizers.Adam, **recipe):
-    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)), **recipe)
+    stage = SRGANPretraining(SRGAN.generator(4, 4, 1, **layers.choose(replicas, on_cpu=True)), **recipe)
     stage.compile(optimizer(1e-3), Losses(replicas).mse_loss)
     return stage
 
@@ -32,9 +33,9 @@ def pretraining(replicas=1, optimizer=keras.optimizers.Adam, **recipe):
 def gan(
     replicas=1, optimizer=keras.optimizers.Adam, generator_rate=1e-3, discriminator_rate=1e-3, patch=False, **recipe
 ):
-    norm = training_layers.choose(replicas, on_cpu=True)["norm"]
+    norm = layers.choose(replicas, on_cpu=True)["norm"]
     stage = SRGANTraining(
-        SRGAN.generator(4, 4, 1, **training_layers.choose(replicas, on_cpu=True)),
+        SRGAN.generator(4, 4, 1, **layers.choose(replicas, on_cpu=True)),
         SRGAN.patch_discriminator(4, 0.2, 2) if patch else SRGAN.discriminator(4, 0.2, 2, norm=norm),
         VGG.build("vgg19:block1_conv2,block2_conv2" if patch else "vgg19:block1_conv2", "random"),
         batch_size=4 // replicas,
@@ -117,7 +118,7 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
 def test_the_generators_update_leaves_the_discriminator_alone():
     stage = gan()
     before = copies(stage.discriminator.variables)
-    stage._discriminator_step = lambda hr, sr: {}  # only the generator's half of the step remains
+    stage._train_discriminator = lambda hr, sr: {}  # only the generator's half of the step remains
     generator = copies(kernels(stage.generator))
     stage.train_step(batch())
     assert all_moved(generator, kernels(stage.generator))
@@ -168,7 +169,7 @@ def test_the_shares_of_the_losses_follow_their_weights():
 def test_the_generators_gradient_is_that_of_its_whole_loss():
     keras.utils.set_random_seed(1)
     stage = gan(optimizer=keras.optimizers.SGD, generator_rate=1e-3, l1_weight=0.5)
-    stage._discriminator_step = lambda hr, sr: {}
+    stage._train_discriminator = lambda hr, sr: {}
     before = copies(stage.generator.trainable_variables)
     lr, hr = (tf.cast(images, tf.float32) for images in batch())
     with tf.GradientTape() as tape:
@@ -205,7 +206,7 @@ def test_within_60_steps_a_discriminator_tells_images_from_images_with_a_grid(pa
     stage.discriminator = SRGAN.patch_discriminator(16, 0.2, 2) if patch else SRGAN.discriminator(16, 0.2, 3)
     stage.d_optimizer = keras.optimizers.Adam(1e-3)
     stage.d_optimizer.build(stage.discriminator.trainable_variables)
-    step, rng = tf.function(stage._discriminator_step), np.random.default_rng(0)
+    step, rng = tf.function(stage._train_discriminator), np.random.default_rng(0)
     images = np.stack([texture(rng) for _ in range(64)])
     right = []
     for _ in range(60):
@@ -310,7 +311,7 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
             stage = make_stage(strategy.num_replicas_in_sync, keras.optimizers.SGD)
             before = copies(stage.generator.variables)
             checkpoints = Checkpoints(str(tmp_path / str(strategy.num_replicas_in_sync)), stage)
-            training_loop.fit(stage, [(0, load)], 1, 1, checkpoints, callbacks=[callback])
+            loop.fit(stage, [(0, load)], 1, 1, checkpoints, callbacks=[callback])
         return before, sum((copies(network.variables) for network in stage.networks), []), seen[0]
 
     before, one, one_logs = weights_after_a_step(tf.distribute.get_strategy())
@@ -371,12 +372,12 @@ def test_steps_compile_under_xla_with_static_shapes(make_stage):
 
 
 def test_the_content_loss_falls_on_real_photographs(shared_data):
-    from pyimagesearch import photographs, sources
+    from pyimagesearch.data import pairs, photographs
 
-    (pair,) = sources.cut([next(iter(photographs.folder(str(shared_data / "photos2k"), 0.1, 4, 96, 42).test))], 4000)
+    (pair,) = pairs.cut([next(iter(photographs.folder(str(shared_data / "photos2k"), 0.1, 4, 96, 42).test))], 4000)
     crops = [pair.hr[top : top + 64, left : left + 64] for top in (0, 400) for left in (0, 800)]
     hr = tf.constant(np.stack(crops))
-    lr = tf.constant(np.stack([sources.shrink(crop, 4) for crop in crops]))
+    lr = tf.constant(np.stack([pairs.shrink(crop, 4) for crop in crops]))
     stage = SRGANTraining(
         SRGAN.generator(4, 16, 2, batch_norm=False),
         SRGAN.discriminator(8, 0.2, 3),

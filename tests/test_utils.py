@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimagesearch import reports, utils
+from pyimagesearch import files, utils
+from pyimagesearch.training import callbacks
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_zoom_shows_the_tutorials_square_at_twice_the_size(grey):
 
 
 def test_the_zoom_marks_its_square_in_blue(grey, tmp_path):
-    utils.save_figure(utils.zoom_into_images(grey, "SRGAN"), str(tmp_path / "SRGAN.png"))
+    files.save_figure(utils.zoom_into_images(grey, "SRGAN"), str(tmp_path / "SRGAN.png"))
     rgb = np.asarray(Image.open(tmp_path / "SRGAN.png").convert("RGB")).astype(int)
     blue = (rgb[..., 2] > 200) & (rgb[..., 0] < 60) & (rgb[..., 1] < 60)
     rows, columns = np.nonzero(blue)
@@ -44,7 +45,7 @@ def test_the_zoom_marks_its_square_in_blue(grey, tmp_path):
 def test_pictures_are_drawn_as_they_are(tmp_path):
     """The contrast of a dull picture is not stretched."""
     dull = np.full((96, 96, 3), (100, 110, 120), np.uint8)
-    utils.save_figure(utils.comparison_grid({"SRGAN": [dull]}, {}), str(tmp_path / "grid.png"))
+    files.save_figure(utils.comparison_grid({"SRGAN": [dull]}, {}), str(tmp_path / "grid.png"))
     rgb = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
     assert tuple(rgb[rgb.shape[0] // 2, rgb.shape[1] // 2]) == (100, 110, 120)
 
@@ -62,7 +63,7 @@ def test_the_curves_show_both_stages_one_after_the_other():
 
 def test_everything_that_validation_finds_has_a_curve():
     shown = [column for columns in utils.CURVES.values() for column in columns]
-    assert [column for column in reports.COLUMNS if column.startswith("val_")] == [
+    assert [column for column in callbacks.COLUMNS if column.startswith("val_")] == [
         column for column in shown if column.startswith("val_")
     ]
-    assert set(shown) < set(reports.COLUMNS)
+    assert set(shown) < set(callbacks.COLUMNS)

@@ -68,7 +68,7 @@ def test_random_features_keep_their_magnitude_at_any_depth():
 
 @pytest.mark.parametrize("layer", ["vgg19:block9_conv1", "vgg16:block5_conv4", "vgg19", "resnet50:conv1"])
 def test_an_unknown_layer_is_named(layer):
-    with pytest.raises(UserError, match="--vgg-layer"):
+    with pytest.raises(UserError, match="VGG layer"):
         VGG.build(layer, "random")
 
 
@@ -83,7 +83,7 @@ def offline(monkeypatch):
 
 
 def test_imagenet_weights_that_cannot_be_fetched_stop_with_the_way_to_get_them(offline):
-    with pytest.raises(UserError, match="--vgg-weights imagenet: .*--vgg-weights PATH"):
+    with pytest.raises(UserError, match="the ImageNet weights of .* cannot be fetched; .*the path of a Keras .h5 file"):
         VGG.build("vgg19:block1_conv2", "imagenet")
 
 
@@ -96,7 +96,7 @@ def test_a_missing_or_foreign_weights_file_is_named(tmp_path):
     (tmp_path / "photo.h5").write_bytes(b"not HDF5")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "other.h5")
     for name in ("missing.h5", "photo.h5", "other.h5"):
-        with pytest.raises(UserError, match=f"--vgg-weights .*{name}: not a Keras .h5 file"):
+        with pytest.raises(UserError, match=f"VGG weights .*{name}: not a Keras .h5 file"):
             VGG.build("vgg19:block1_conv2", str(tmp_path / name))
 
 

@@ -10,11 +10,15 @@ from conftest import save
 from skimage import data
 
 import inference
-from pyimagesearch import evaluation, generators, metrics, recipe, sources, upscaling
+from pyimagesearch import metrics
 from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS
-from pyimagesearch.degradations import Fixed
-from pyimagesearch.evaluation_reports import by_model
-from pyimagesearch.pictures import read_rgb
+from pyimagesearch.data import pairs
+from pyimagesearch.data.degradations import Fixed
+from pyimagesearch.data.image_io import read_rgb
+from pyimagesearch.evaluation import benchmarks
+from pyimagesearch.evaluation.reports import by_model
+from pyimagesearch.inference import generators, upscaling
+from pyimagesearch.training import builders
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -27,16 +31,16 @@ def shipped():
 @pytest.fixture(scope="module")
 def scores(shipped):
     """What `evaluate.py --benchmark docs/photographs` measures, without the perceptual distance."""
-    photographs = evaluation.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
+    photographs = benchmarks.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], 4)[0]}
     methods |= {name: upscaling.Upscaler(generator) for name, generator in shipped.items()}
-    return by_model(list(evaluation.evaluate(photographs, methods)))
+    return by_model(list(benchmarks.evaluate(photographs, methods)))
 
 
 def test_all_are_the_networks_of_their_recipes_and_take_little_space(shipped):
     for name, generator in shipped.items():
         preset = PRESETS["fast" if name == "fast" else "shipped"]
-        assert recipe.shaped_like(preset, generator) == preset
+        assert builders.shaped_like(preset, generator) == preset
     assert sum(map(os.path.getsize, SHIPPED_GENERATORS.values())) < 1.2e7
 
 
@@ -51,26 +55,26 @@ def test_srgan_is_the_sharper_of_the_large_ones_and_neither_draws_a_grid(scores)
 
 
 def test_set5_has_the_figures_of_the_model_card(shipped, shared_data):
-    set5 = evaluation.find_benchmark("Set5", str(shared_data / "Set5"), 4)
+    set5 = benchmarks.find_benchmark("Set5", str(shared_data / "Set5"), 4)
     for name, expected in {"pretrained": 31.74, "srgan": 30.67, "photo": 30.66, "fast": 30.46}.items():
         upscale = upscaling.Upscaler(shipped[name])
-        assert evaluation.means(list(evaluation.evaluate(set5, {name: upscale}))).psnr_y == pytest.approx(
+        assert benchmarks.means(list(benchmarks.evaluate(set5, {name: upscale}))).psnr_y == pytest.approx(
             expected, abs=0.01
         )
 
 
 def test_what_jpeg_leaves_is_nearer_with_photo_than_with_the_others(shipped):
-    photographs = evaluation.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
+    photographs = benchmarks.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], 4)[0]}
     methods |= {name: upscaling.Upscaler(shipped[name]) for name in ("pretrained", "photo")}
-    rows = evaluation.evaluate(photographs.degraded(Fixed(jpeg=75)), methods)
+    rows = benchmarks.evaluate(photographs.degraded(Fixed(jpeg=75)), methods)
     psnr = {name: score.psnr_y for name, score in by_model(list(rows)).items()}
     assert psnr["photo"] > max(psnr["bicubic"], psnr["pretrained"]) + 0.3
 
 
 def test_without_a_trained_model_inference_takes_the_shipped_one(shipped, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    lr = sources.shrink(data.chelsea()[:120, :160], 4)
+    lr = pairs.shrink(data.chelsea()[:120, :160], 4)
     save(tmp_path / "cat.png", lr)
     assert inference.main(["--input", "cat.png", "--runtime", "tensorflow", "--precision", "float32"]) == 0
     assert "taking the one that came with the project" in capsys.readouterr().out

@@ -7,7 +7,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import train_srgan
-from pyimagesearch import config, recipe
+from pyimagesearch import config
+from pyimagesearch.training import builders
 
 # isort: split
 import keras
@@ -42,5 +43,5 @@ class SGD(keras.optimizers.SGD):
 if __name__ == "__main__":
     config.PRESETS["demo"] = PRESET
     if os.environ.get("OPTIMIZER") == "SGD":
-        recipe.Adam = SGD
+        builders.Adam = SGD
     sys.exit(train_srgan.main())

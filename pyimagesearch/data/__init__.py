@@ -1,0 +1,1 @@
+"""Data: images, pairs of low and high resolution, and the records made of them."""

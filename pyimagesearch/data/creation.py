@@ -1,0 +1,251 @@
+"""Records of many pictures, made on all cores; what was cut off goes on where it stopped."""
+
+import concurrent.futures
+import csv
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from pyimagesearch import cli
+from pyimagesearch.config import Config
+from pyimagesearch.data import tfrecords
+from pyimagesearch.data.pairs import Pair, cut, spans
+from pyimagesearch.data.sources import Pictures, Skipped, Source
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import unfinished, written_whole
+
+SKIPPED = "skipped.csv"
+_JOURNALS = "unfinished"  # the folder with a plan and, for each complete shard, what the manifest will tell of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A shard to be made; pieces that crops of `crop_size` are drawn from are of `piece_size`, None: whole pictures."""
+
+    root: str
+    split: str
+    number: int
+    pictures: Pictures
+    scale: int
+    piece_size: int | None
+    crop_size: int | None
+    strict: bool
+
+    @property
+    def journal(self) -> str:
+        """Where it is noted that the shard is complete."""
+        return os.path.join(self.root, _JOURNALS, f"{self.split}-{self.number}.json")
+
+    def path(self, records: int) -> str:
+        """Where the shard goes."""
+        return os.path.join(self.root, self.split, tfrecords.shard_name(self.number, records))
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it will have."""
+        return sum(_record_bytes(size, self.scale, self.piece_size, self.crop_size) for size in self.pictures.sizes)
+
+
+def _record_bytes(size: tuple[int, int], scale: int, piece_size: int | None, crop_size: int | None) -> int:
+    """Return the bytes of the pixels that are stored of a picture of this height and width."""
+    lengths = [length // scale for length in size]
+    if piece_size:
+        overlap = crop_size // scale - 1
+        lengths = [sum(end - start for start, end in spans(length, piece_size // scale, overlap)) for length in lengths]
+    return math.prod(lengths) * 3 * (1 + scale**2)
+
+
+def create(
+    root: str, source: Source, config: Config, processes: int, strict: bool = False, **facts: Any
+) -> dict[str, int]:
+    """Write the records of a source to `root`, or finish what an interrupted call with the same arguments began.
+
+    Args:
+        root: a folder or `gs://` address.
+        source: the pictures.
+        config: the sizes of pieces, crops and shards.
+        processes: how many processes work at once.
+        strict: whether a picture that cannot be used is an error; otherwise it is noted in skipped.csv.
+        facts: what else the manifest is to tell, for JSON.
+
+    Returns:
+        The number of records of each split, and as "skipped" that of the pictures left out. What the source has left
+        unread is noted in skipped.csv, but does not count.
+
+    Raises:
+        UserError: there are records already, or an unfinished creation of others; there is too little space on the
+            disk; with `strict`, a picture cannot be used. Complete shards stay and are not made again.
+    """
+    if tfrecords.has_manifest(root):
+        raise UserError(f"{root}: holds records already; remove that folder or choose another")
+    if strict and source.skipped:
+        raise UserError(f"{': '.join(source.skipped[0])}; repair or remove it, or do not be strict")
+    shards = [*_plan("train", source.train, root, config, strict), *_plan("test", source.test, root, config, strict)]
+    _begin(root, shards)
+    missing = [shard for shard in shards if not _is_complete(shard)]
+    if len(missing) < len(shards):
+        logging.info("%d of %d shards are complete, going on with the others", len(shards) - len(missing), len(shards))
+    _check_space(root, sum(shard.size for shard in missing))
+    with tqdm(total=sum(len(shard.pictures.sizes) for shard in missing), unit=" pictures", disable=None) as progress:
+        for shard in _make_all(missing, min(processes, len(missing))):
+            progress.update(len(shard.pictures.sizes))
+    return _finish(root, shards, source, config, facts)
+
+
+def _plan(split: str, pictures: Pictures, root: str, config: Config, strict: bool) -> Iterator[Shard]:
+    """Yield the shards of a split, each of as many whole pictures as make up `config.shard_size` pieces or more."""
+    scale = config.scaling_factor
+    pieces = (config.longest_record, config.hr_shape[0]) if split == "train" else (None, None)
+    enough = config.shard_size * _record_bytes((config.record_size, config.record_size), scale, None, None)
+    first, number, size = 0, 0, 0
+    for last, picture_size in enumerate(pictures.sizes, start=1):
+        size += _record_bytes(picture_size, scale, *pieces)
+        if size >= enough or last == len(pictures.sizes):
+            yield Shard(root, split, number, pictures.part(first, last), scale, *pieces, strict)
+            first, number, size = last, number + 1, 0
+
+
+def _begin(root: str, shards: Sequence[Shard]) -> None:
+    path = os.path.join(root, _JOURNALS, "plan")
+    described = "\n".join(repr(dataclasses.replace(shard, root="", strict=False)) for shard in shards)
+    plan = hashlib.sha256(described.encode()).hexdigest()
+    if not tf.io.gfile.exists(path):
+        _write(path, plan)
+    elif _read(path) != plan:
+        raise UserError(
+            f"{root}: holds an unfinished creation of other pictures or other settings; repeat its command, remove "
+            "that folder, or choose another"
+        )
+
+
+def _is_complete(shard: Shard) -> bool:
+    if not tf.io.gfile.exists(shard.journal):
+        return False
+    records, size = (json.loads(_read(shard.journal))["manifest"][name] for name in ("records", "bytes"))
+    path = shard.path(records)
+    return not records or (tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length == size)
+
+
+def _check_space(root: str, needed: int) -> None:
+    if "://" in root:
+        return
+    free = shutil.disk_usage(root).free
+    logging.info("about %.1f GB to write, %.1f GB are free", needed / 1e9, free / 1e9)
+    if needed > free:
+        raise UserError(
+            f"{root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free there; "
+            "make room or choose another place"
+        )
+
+
+def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
+    """Make shards, the largest first so that all processes end together, and yield each when it is complete."""
+    shards = sorted(shards, key=lambda shard: shard.size, reverse=True)
+    if processes <= 1:
+        yield from map(_make, shards)
+        return
+    # Workers are copies of a process that has imported everything and begun nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([cli.__name__, __name__])
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, prepare_worker)
+    try:
+        for done in concurrent.futures.as_completed([pool.submit(_make, shard) for shard in shards]):
+            yield done.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that makes records was ended, perhaps for want of memory; the same command goes on, "
+            "with less memory if you allow fewer processes"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepare_worker() -> None:
+    """Leave Ctrl-C to the first process, end when that one is gone, and use one core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _make(shard: Shard) -> Shard:
+    """Make a shard; it is complete once its journal is there and then it, so that neither is ever taken for less."""
+    skipped = []
+
+    def usable() -> Iterator[Pair]:
+        for picture in shard.pictures:
+            if isinstance(picture, Pair):
+                yield picture
+            elif shard.strict:
+                raise UserError(f"{': '.join(picture)}; repair or remove it, or do not be strict")
+            else:
+                skipped.append(picture)
+
+    made = cut(usable(), shard.piece_size, shard.crop_size) if shard.piece_size else usable()
+    with unfinished(shard.path(0)) as aside:
+        manifest = tfrecords.write_shard(aside, made)
+        _write(shard.journal, json.dumps({"manifest": manifest, "skipped": skipped}))
+        if manifest["records"]:
+            tf.io.gfile.rename(aside, shard.path(manifest["records"]), overwrite=True)
+    return shard
+
+
+def _finish(
+    root: str, shards: Sequence[Shard], source: Source, config: Config, facts: dict[str, Any]
+) -> dict[str, int]:
+    """Turn the journals into the manifest and the list of skipped pictures; return what `create` does."""
+    skipped, splits = {shard.split: [] for shard in shards}, {shard.split: {} for shard in shards}
+    for shard in shards:
+        journal = json.loads(_read(shard.journal))
+        skipped[shard.split] += journal["skipped"]
+        if records := journal["manifest"]["records"]:
+            splits[shard.split][os.path.basename(shard.path(records))] = journal["manifest"]
+    left_out = [*source.skipped, *itertools.chain.from_iterable(skipped.values())]
+    if left_out or source.unread:
+        _write_skipped(os.path.join(root, SKIPPED), [*left_out, *source.unread])
+    counts = {split: sum(shard["records"] for shard in names.values()) for split, names in splits.items()}
+    for split, count in counts.items():
+        if not count:
+            last = ": ".join(skipped[split][-1])
+            raise UserError(f"{root}: no picture of the {split} part could be used; see {SKIPPED} there; {last}")
+    settings = {name: getattr(config, name) for name in ("hr_shape", "shard_size", "seed")}
+    settings["record_size"] = config.longest_record
+    tfrecords.write_manifest(root, config.scaling_factor, splits, configuration=settings, **facts)
+    tf.io.gfile.rmtree(os.path.join(root, _JOURNALS))
+    return {**counts, "skipped": len(left_out)}
+
+
+def _write_skipped(path: str, skipped: Iterable[Sequence[str]]) -> None:
+    with written_whole(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Skipped._fields)
+        writer.writerows(skipped)
+
+
+def _write(path: str, text: str) -> None:
+    with written_whole(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        file.write(text)
+
+
+def _read(path: str) -> str:
+    with tf.io.gfile.GFile(path) as file:
+        return file.read()

@@ -1,0 +1,157 @@
+"""Photographs with low-resolution images of their own, taken or made elsewhere, matched by their names."""
+
+import collections
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
+
+from pyimagesearch.data.image_io import PICTURE_ENDINGS, PictureError, read_rgb, read_size
+from pyimagesearch.data.pairs import Pair
+from pyimagesearch.data.photographs import File, Photographs
+from pyimagesearch.data.sources import Skipped, Source
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedPhotographs:
+    """HR and LR images of two folders; `files` has the file of each below its folder, HR first."""
+
+    root: str = dataclasses.field(repr=False)
+    lr_root: str = dataclasses.field(repr=False)
+    files: tuple[tuple[File, File], ...]
+    scale: int
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        """See `Pictures`."""
+        return [(self.scale * lr.height, self.scale * lr.width) for _, lr in self.files]
+
+    def part(self, first: int, last: int) -> Self:
+        """See `Pictures`."""
+        return dataclasses.replace(self, files=self.files[first:last])
+
+    def __iter__(self) -> Iterator[Pair | Skipped]:
+        """See `Pictures`. HR is trimmed at the bottom and the right to `scale` times LR; nothing is reduced."""
+        for hr_file, lr_file in self.files:
+            path = os.path.join(self.lr_root, lr_file.name)
+            try:
+                lr = read_rgb(path)  # [h, w, 3]
+                path = os.path.join(self.root, hr_file.name)
+                hr = read_rgb(path)  # [H, W, 3]
+            except (PictureError, OSError) as error:
+                yield Skipped(printable(path), str(error))
+            else:
+                height, width = (self.scale * side for side in lr.shape[:2])
+                yield Pair(hr_file.name, lr, hr[:height, :width])
+
+
+def match(source: Source, lr_dir: str, test_lr_dir: str | None = None) -> Source:
+    """Give the photographs of a source the low-resolution images that belong to them.
+
+    `sub/0001.jpg` or `sub/0001x4.jpg` belongs to `sub/0001.png`, if that is `scale` times as large; fewer than `scale`
+    further rows and columns are cut off. What has no match is skipped, HR and LR alike.
+
+    Args:
+        source: `Photographs` to train on and to hold out, of two folders or of one.
+        lr_dir: the folder of the LR images of those to train on.
+        test_lr_dir: that of those held out; if None, all photographs and all LR images are of one folder each.
+
+    Raises:
+        UserError: a folder has no images, or no pair, or there are fewer than two pairs of one folder.
+    """
+    if test_lr_dir:
+        (train, skipped), (test, test_skipped) = (
+            _match_folder(photographs, place, source.skipped)
+            for photographs, place in ((source.train, lr_dir), (source.test, test_lr_dir))
+        )
+        return source._replace(train=train, test=test, skipped=[*source.skipped, *skipped, *test_skipped])
+    together = dataclasses.replace(source.train, files=tuple(sorted(source.train.files + source.test.files)))
+    pairs, skipped = _match_folder(together, lr_dir, source.skipped)
+    if len(pairs.files) < 2:
+        raise UserError(f"{lr_dir}: one pair cannot be split; add more or give test images of both sizes")
+    # At least one pair on each side, whatever has no match.
+    held_out = [pair for pair in pairs.files if pair[0] in source.test.files]
+    test = held_out[: len(pairs.files) - 1] or pairs.files[:1]
+    train = [pair for pair in pairs.files if pair not in test]
+    return source._replace(
+        train=dataclasses.replace(pairs, files=tuple(train)),
+        test=dataclasses.replace(pairs, files=tuple(test)),
+        skipped=[*source.skipped, *skipped],
+    )
+
+
+def _match_folder(
+    photographs: Photographs, lr_root: str, unusable: Sequence[Skipped]
+) -> tuple[PairedPhotographs, list[Skipped]]:
+    """Return the pairs of two folders, and what has no match; `unusable` HR images need none."""
+    root, scale = photographs.root, photographs.scale
+    lr_names = _names_by_stem(lr_root)
+    pairs, skipped, taken = [], [], {}
+    for file in photographs.files:
+        try:
+            pairs.append((file, _find_lr(file, lr_root, lr_names, taken, scale)))
+        except PictureError as error:
+            skipped.append(Skipped(printable(file.name), str(error)))
+    if not pairs:
+        raise UserError(f"{lr_root}: no image there belongs to one in {root}; {': '.join(skipped[0])}")
+    stems = {_stem(printable(name)) for name, *_ in (*photographs.files, *unusable)}
+    for stem, names in lr_names.items():
+        if not {printable(stem), printable(stem).removesuffix(f"x{scale}")} & stems:
+            reason = f"no image of that name in {printable(root)}"
+            skipped += [Skipped(printable(os.path.join(lr_root, name)), reason) for name in names]
+    return PairedPhotographs(root, lr_root, tuple(pairs), scale), skipped
+
+
+def _names_by_stem(root: str) -> Mapping[str, Sequence[str]]:
+    """Return the images below a folder, by their paths from there without what tells their kind."""
+    paths = sorted(path for path in pathlib.Path(root).rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
+    if not paths:
+        what = "no images in it" if os.path.isdir(root) else "no such folder"
+        raise UserError(f"{root}: {what}; give the folder of the low-resolution images")
+    names = collections.defaultdict(list)
+    for path in paths:
+        name = os.path.relpath(path, root)
+        names[_stem(name)].append(name)
+    return names
+
+
+def _find_lr(
+    file: File, lr_root: str, lr_names: Mapping[str, Sequence[str]], taken: dict[str, str], scale: int
+) -> File:
+    """Return the LR image of an HR image, and note in `taken` that it is.
+
+    Raises:
+        PictureError: there is none or more than one, it belongs to another, cannot be read, or is of another size.
+    """
+    stem = _stem(file.name)
+    names = [*lr_names.get(stem, ()), *lr_names.get(f"{stem}x{scale}", ())]
+    if len(names) != 1:
+        found = f"{len(names)} images" if names else "no image"
+        raise PictureError(f"{found} of that name in {printable(lr_root)}")
+    (name,) = names
+    if (other := taken.setdefault(name, file.name)) != file.name:
+        raise PictureError(f"its low-resolution image is that of {printable(other)}")
+    try:
+        lr = _describe(lr_root, name)
+    except (PictureError, OSError) as error:
+        raise PictureError(f"{printable(os.path.join(lr_root, name))}: {error}") from error
+    excess = file.height - scale * lr.height, file.width - scale * lr.width
+    if min(excess) < 0 or max(excess) >= scale:
+        sizes = f"{file.width}x{file.height} pixels are not {scale} times {lr.width}x{lr.height}"
+        raise PictureError(f"{sizes}, the size of its low-resolution image")
+    return lr
+
+
+def _describe(root: str, name: str) -> File:
+    path = os.path.join(root, name)
+    height, width = read_size(path)
+    with open(path, "rb") as file:
+        return File(name, height, width, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]

@@ -1,0 +1,1 @@
+"""Evaluation: how close results come to the truth."""

@@ -1,0 +1,1 @@
+"""Inference: trained generators, and whole pictures and films made larger by them."""

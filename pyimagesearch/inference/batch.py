@@ -1,0 +1,338 @@
+"""Files to be made larger: which become which, and all of them in turn, reading and writing while computing."""
+
+import collections
+import contextlib
+import glob
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from pyimagesearch.data.image_io import (
+    ENDING_FORMATS,
+    FORMATS,
+    PICTURE_ENDINGS,
+    Picture,
+    PictureError,
+    check_size,
+    read_picture,
+    read_size,
+    write_picture,
+)
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import fault, find_files, fitting_name, kinds, printable, reason, save_figure, written_whole
+from pyimagesearch.inference import comparison
+from pyimagesearch.inference.comparison import View, before_and_after, view
+from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_picture
+from pyimagesearch.inference.video import FILM_ENDINGS, count_frames, upscale_film
+
+ENDINGS = PICTURE_ENDINGS + FILM_ENDINGS
+"""What the names of files end with that are taken from folders."""
+
+FILM_RESULT = ".mp4"
+"""What the names of the results of films end with."""
+
+
+class Job(NamedTuple):
+    """A file to be made larger, and where the result goes."""
+
+    source: str
+    target: str
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it is a film, and not a picture."""
+        return self.source.lower().endswith(FILM_ENDINGS)
+
+    @property
+    def comparison(self) -> str:
+        """Where the picture of before and after goes."""
+        folder, name = os.path.split(self.target)
+        return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
+
+
+class Failure(NamedTuple):
+    """A file that could not be made larger, and why, in one line."""
+
+    source: str
+    reason: str
+
+
+def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -> list[Job]:
+    """Return the jobs that inputs ask for.
+
+    Args:
+        inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
+        output: the folder of the results; what folders and patterns have in it is no input. Or, for a single input,
+            the file that is the result.
+        form: one of `image_io.FORMATS`; films become `.mp4`.
+        compare: whether comparisons will be written, too.
+
+    Raises:
+        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another.
+    """
+    if "://" in output:
+        raise UserError(f"{output}: results are written to this machine only; give a folder on it")
+    found = {}
+    for source, name in (pair for path in inputs for pair in _find(path, output)):
+        found.setdefault((os.path.realpath(source), name), source)
+    short = collections.Counter(_target_name(name, form) for _, name in found)
+    jobs = []
+    for (_, name), source in found.items():
+        target = _target_name(name, form)
+        if short[target] > 1:  # of a.jpg and a.png
+            target = name + os.path.splitext(target)[1]
+        folder, name = os.path.split(printable(target))
+        jobs.append(Job(source, os.path.join(output, folder, fitting_name(name))))
+    if is_file_name(output):
+        jobs = [_only_job(inputs, jobs, output)]
+    _check(jobs, compare)
+    return jobs
+
+
+def is_file_name(output: str) -> bool:
+    """Return whether the place of the results names a file, not a folder."""
+    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, FILM_RESULT)
+
+
+def choose_format(output: str, form: str | None) -> str:
+    """Return the format of the results: `form` if given, or the name of the only result, or PNG.
+
+    Raises:
+        UserError: those two disagree.
+    """
+    named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
+    if named and form and named != form:
+        raise UserError(
+            f"{output}: its name is one of {named}, not of the format {form}; give the name or the format alone"
+        )
+    return named or form or "png"
+
+
+def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
+    """Return the job whose result is the file `output`."""
+    if len(jobs) > 1 or os.path.isdir(inputs[0]):
+        raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
+    job = Job(jobs[0].source, output)
+    if job.is_film != output.lower().endswith(FILM_RESULT):
+        kind = FILM_RESULT if job.is_film else ", ".join(ENDING_FORMATS)
+        raise UserError(f"{output}: the result of {job.source} cannot have that name; end it with {kind}")
+    return job
+
+
+def _check(jobs: Sequence[Job], compare: bool) -> None:
+    sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
+    for job in jobs:
+        for target in (job.target, job.comparison) if compare else (job.target,):
+            if os.path.realpath(target) in sources:
+                raise UserError(f"{target}: an input and a result at once; choose another folder for results")
+            if (other := targets.setdefault(os.path.realpath(target), job.source)) != job.source:
+                raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as the input")
+
+
+def _find(path: str, output: str) -> list[tuple[str, str]]:
+    """Return the files that an input means, and for each its path below the folder of the results."""
+    if os.path.isdir(path):
+        return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
+    files = [path] if os.path.exists(path) else _matching(path, output)
+    return [(file, os.path.basename(file)) for file in files]
+
+
+def _matching(pattern: str, output: str) -> list[str]:
+    """Return the images and films that a pattern means, except results of before, if there are others."""
+    literal, parts = "", list(pathlib.PurePath(pattern).parts)
+    while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder called "[2020]" is that folder
+        literal = os.path.join(literal, parts.pop(0))
+    files = glob.glob(os.path.join(glob.escape(literal), *parts), recursive=True)
+    files = sorted(filter(os.path.isfile, files))
+    if not files:
+        raise UserError(f"{pattern}: no such file or folder")
+    readable = [file for file in files if file.lower().endswith(ENDINGS)]
+    _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
+    if not readable:
+        raise UserError(f"{pattern}: nothing of it ends with {', '.join(ENDINGS)}")
+    return [file for file in readable if not _lies_in(file, output)] or readable
+
+
+def _below(folder: str, output: str) -> list[str]:
+    """Return the images and films of a folder, except results of before."""
+    if os.path.realpath(folder) == os.path.realpath(output):
+        raise UserError(f"{output}: an input and the results at once; give another folder")
+    files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
+    if not files:
+        raise UserError(f"{folder}: nothing in it ends with {', '.join(ENDINGS)}")
+    _tell_unread(folder, others)
+    return files
+
+
+def _tell_unread(place: str, files: Sequence[str]) -> None:
+    if files:
+        logging.info("%s: left out what is of no kind read: %s", printable(place), kinds(files))
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
+
+
+def _target_name(name: str, form: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return stem + (FILM_RESULT if ending.lower() in FILM_ENDINGS else FORMATS[form])
+
+
+Done = Callable[[Job], None]
+"""Is called with each job whose result has just been written."""
+
+
+def run(
+    jobs: Sequence[Job],
+    upscale: Upscaler,
+    form: str,
+    outscale: float | None = None,
+    compare: bool = False,
+    done: Done = lambda job: None,
+) -> Iterator[Failure]:
+    """Do jobs, the pictures first.
+
+    Args:
+        jobs: from `plan`.
+        upscale: makes pictures larger.
+        form: one of `image_io.FORMATS`.
+        outscale: how many times larger the results are, if not as the generator makes them.
+        compare: whether to write a picture of before and after beside each result.
+        done: see `Done`.
+
+    Yields:
+        Those that cannot be read, computed or written; the rest goes on.
+    """
+    yield from _enlarge_pictures([job for job in jobs if not job.is_film], upscale, form, outscale, compare, done)
+    for job in jobs:
+        if job.is_film:
+            yield from _enlarge_film(job, upscale, outscale, done)
+
+
+def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
+    """Write the picture of before and after beside results that are there, where it is missing or older than they are.
+
+    Yields:
+        Those that cannot be read or written; the rest goes on.
+    """
+    for job in jobs:
+        if job.is_film or _is_newer(job.comparison, job.target):
+            continue
+        file = job.source
+        try:
+            before = read_picture(file)
+            file = job.target
+            after = read_picture(file, limited=False)
+        except Exception as error:  # whatever becomes of one file, the rest goes on
+            yield Failure(file, _why(error))
+            continue
+        try:
+            save_figure(before_and_after(before, after), job.comparison)
+        except Exception as error:  # as above
+            yield Failure(job.source, _why_not_written(job.comparison, error))
+
+
+def _is_newer(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
+
+
+def _enlarge_pictures(
+    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
+) -> Iterator[Failure]:
+    """Read the next picture and write the last one while one is computed, and have no more than these in memory."""
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        tqdm(total=sum(map(_pixels, jobs)), unit=" pixels", unit_scale=True, disable=None) as progress,
+    ):
+        reading = collections.deque([reader.submit(read_picture, job.source) for job in jobs[:1]])
+        writing = None
+        for number, job in enumerate(jobs):
+            reading.extend(reader.submit(read_picture, job.source) for job in jobs[number + 1 : number + 2])
+            try:
+                before = reading.popleft().result()
+                check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
+                after = upscale_picture(before, upscale, outscale, progress.update)
+            except Exception as error:  # whatever becomes of one file, the rest goes on
+                yield Failure(job.source, _why(error))
+            else:
+                yield from _finish(writing)
+                writing = job, writer.submit(_write, job, before, after, form, compare, done)
+        yield from _finish(writing)
+
+
+def _pixels(job: Job) -> int:
+    with contextlib.suppress(Exception):  # is told when it is read
+        return math.prod(read_size(job.source))
+    return 0
+
+
+def _why(error: Exception) -> str:
+    """Return why nothing could be made of a file, in one line."""
+    if isinstance(error, OUT_OF_MEMORY):
+        return "too large for the memory of this machine"
+    return str(error) if isinstance(error, PictureError | UserError) else fault(error)
+
+
+def _why_not_written(target: str, error: Exception) -> str:
+    """Return why a result could not be written, in one line."""
+    if isinstance(error, (PictureError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
+        return f"{printable(target)} cannot be written: {reason(error)}"
+    return _why(error)
+
+
+def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool, done: Done) -> None:
+    with written_whole(job.target) as aside:
+        write_picture(aside, after, form)
+    done(job)
+    if compare:
+        save_figure(before_and_after(before, after), job.comparison)
+
+
+def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
+    if writing:
+        job, future = writing
+        try:
+            future.result()
+        except Exception as error:  # as above
+            yield Failure(job.source, _why_not_written(job.target, error))
+
+
+def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None, done: Done) -> Iterator[Failure]:
+    def enlarge(frame: np.ndarray) -> np.ndarray:
+        return upscale_picture(Picture(frame), upscale, outscale).pixels
+
+    try:
+        with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
+            upscale_film(job.source, job.target, enlarge, progress.update)
+        done(job)
+    except UserError as error:
+        yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
+    except OUT_OF_MEMORY as error:
+        yield Failure(job.source, _why(error))
+    except Exception as error:  # as above
+        yield Failure(job.source, _why_not_written(job.target, error))
+
+
+def write_page(jobs: Sequence[Job], path: str) -> None:
+    """Write the page of `comparison.write_page` for those pictures whose results are there."""
+    done = [job for job in jobs if not job.is_film and os.path.exists(job.target)]
+    comparison.write_page(path, _views(done, os.path.dirname(path)))
+
+
+def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
+    for job in jobs:
+        try:
+            before, after = read_picture(job.source), read_picture(job.target, limited=False)
+            yield view(os.path.relpath(job.target, folder), before, after)
+        except Exception as error:  # as above
+            said = printable(job.source), printable(job.target), _why(error)
+            logging.warning("%s or %s: %s; not on the page", *said)

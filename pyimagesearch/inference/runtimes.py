@@ -1,0 +1,132 @@
+"""What computes a network: TensorFlow, or on CPUs OpenVINO, which is faster there."""
+
+import functools
+import importlib.util
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import devices
+from pyimagesearch.errors import UserError
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""From [1, h, w, C] to [1, h', w', C'], of the network's dtypes."""
+
+RUNTIMES = ("auto", "tensorflow", "openvino")
+
+
+def choose_runtime(runtime: str) -> str:
+    """Return "tensorflow" or "openvino" for one of these or "auto"; "auto" is OpenVINO where it is installed, on CPUs.
+
+    Raises:
+        UserError: OpenVINO is asked for, but not installed.
+    """
+    installed = importlib.util.find_spec("openvino") is not None
+    if runtime == "openvino" and not installed:
+        raise UserError("the runtime openvino: it is not installed; pip install -r requirements-openvino.txt")
+    if runtime != "auto":
+        return runtime
+    return "openvino" if installed and devices.is_cpu() else "tensorflow"
+
+
+def describe(runtime: str, precision: str) -> str:
+    """Return what computes, in words."""
+    gpus = tf.config.list_physical_devices("GPU") if runtime == "tensorflow" else []
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus[:1]]
+    return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
+
+
+_thread = threading.local()
+
+
+def count_devices(runtime: str) -> int:
+    """Return how many devices compute: all GPUs of the current strategy, otherwise one."""
+    return len(_mirrored_devices()) if runtime == "tensorflow" else 1
+
+
+def threads(devices: int) -> ThreadPoolExecutor:
+    """Return as many threads as there are devices; each computes networks on a device of its own."""
+    numbers = iter(range(devices))
+    return ThreadPoolExecutor(devices, initializer=lambda: setattr(_thread, "device", next(numbers)))
+
+
+def _mirrored_devices() -> list[str | None]:
+    """Return the devices of the current strategy; None is TensorFlow's own choice."""
+    strategy = tf.distribute.get_strategy()
+    return list(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else [None]
+
+
+def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:
+    """Return a network as a function of pictures or features of any size, which `threads` can call at once.
+
+    Args:
+        network: a model from [B, h, w, C].
+        runtime: "tensorflow", on the current strategy, or "openvino", on the CPU.
+        precision: "float32" or "bfloat16", for OpenVINO; TensorFlow's is that of the network's layers.
+    """
+    return _openvino(network, precision) if runtime == "openvino" else _tensorflow(network)
+
+
+def _tensorflow(network: keras.Model) -> Network:
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return _on_tpu(network)
+    on_devices = [_on_device(network, device) for device in _mirrored_devices()]
+    return lambda x: on_devices[getattr(_thread, "device", 0)](x)
+
+
+def _on_device(network: keras.Model, device: str | None) -> Network:
+    """Compile a network for all sizes at once, on one of the devices that have its weights."""
+    any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), network.input.dtype)
+
+    @tf.function(input_signature=[any_size])
+    def compute(x: tf.Tensor) -> tf.Tensor:
+        with tf.device(device):
+            return network(x)
+
+    compiled = compute.get_concrete_function()  # in this thread, which has the strategy
+    return lambda x: compiled(tf.constant(x)).numpy()
+
+
+def _on_tpu(network: keras.Model) -> Network:
+    """Compile a network for each size; all cores compute the same."""
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function
+    def compute(x: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(network, args=(x,)))[0]
+
+    return lambda x: compute(tf.constant(x)).numpy()
+
+
+@functools.cache
+def _core() -> Any:
+    """Return OpenVINO itself, always the same: of several, each leaves signals without a stack when it goes."""
+    import openvino
+
+    return openvino.Core()
+
+
+def _openvino(network: keras.Model, precision: str) -> Network:
+    import openvino
+
+    signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
+    function = tf.function(lambda x: network(x, training=False), input_signature=signature)
+    model = openvino.convert_model(function, share_weights=False)  # those of a network that may be gone soon
+    hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+    compiled = _core().compile_model(model, "CPU", hint)
+
+    def compute(x: np.ndarray) -> np.ndarray:
+        try:
+            return compiled(x, share_inputs=True, share_outputs=True)[0]  # valid until the next call
+        except RuntimeError as error:
+            if "Failed to allocate" in str(error):
+                raise MemoryError("OpenVINO cannot allocate what it needs") from error
+            raise
+
+    return compute

@@ -1,0 +1,79 @@
+"""Values read from text, as `argparse` takes them for `type=`; each complains in words."""
+
+import contextlib
+from argparse import ArgumentTypeError
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def crop_side(text: str) -> int:
+    """Read the side of a square that suits every scaling factor and network."""
+    side = positive_int(text)
+    if side < 32 or side % 8:
+        raise ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
+    return side
+
+
+def square(text: str) -> tuple[int, int, int]:
+    """Read what `crop_side` reads; return [side, side, 3]."""
+    side = crop_side(text)
+    return side, side, 3
+
+
+def seed_number(text: str) -> int:
+    """Read a whole number of 32 bits."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+def from_zero(text: str) -> float:
+    """Read a number of at least 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is not a number of at least 0")
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number of at least 0."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """Read a number above 0 and below 1."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+
+
+def below_one(text: str) -> float:
+    """Read a number of at least 0 and below 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")

@@ -1,0 +1,1 @@
+"""Training: from a `Config` to trained generators."""

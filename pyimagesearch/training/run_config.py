@@ -1,0 +1,173 @@
+"""What a run was told: written beside its models, compared when it goes on."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import math
+import typing
+import zlib
+from typing import Any
+
+import tensorflow as tf
+
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import written_whole
+from pyimagesearch.training.checkpoints import find_checkpoints
+
+CONFIG = "config.json"
+STAGES = ("pretrain", "finetune")
+
+FACTS = {
+    "global_batch_size",
+    "precision",
+    "vgg_weights",
+    "init_generator",
+    "init_srgan",
+    "init_stage",
+    "records",
+}
+"""What the file tells of a run besides its `Config`."""
+
+_HINTS = typing.get_type_hints(Config)
+
+# These shape neither the weights nor the order of the data.
+_FREE = {
+    "shard_size",
+    "record_size",
+    "infer_batch_size",
+    "infer_hr_size",
+    "checkpoint_every",
+    "validate_every",
+    "train_batch_size",  # the batch of all replicas together counts
+}
+
+
+def describe(config: Config, **facts: Any) -> dict[str, Any]:
+    """Return everything that settles a run's result, for JSON: the configuration and further facts, of `FACTS`."""
+    return {**json.loads(json.dumps(dataclasses.asdict(config))), **facts}
+
+
+def read(path: str) -> Config:
+    """Return the configuration of an earlier run from the file that `begin` wrote, here or at a `gs://` address.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or tells something that no configuration has.
+    """
+    told, fields = _told(path), {field.name: field for field in dataclasses.fields(Config)}
+    if unknown := sorted(told.keys() - fields.keys() - FACTS):
+        raise UserError(f"{path}: has settings that are not known: {', '.join(map(repr, unknown))}; remove them")
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    settings = {name: value for name, value in settings.items() if name in fields}
+    for name, value in settings.items():
+        if not _fits(fields[name], value):
+            raise UserError(f"{path}: {name} cannot be {json.dumps(told[name])}; correct it")
+    return Config(**settings)
+
+
+def _told(path: str) -> dict[str, Any]:
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            told = json.load(file)
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"{path}: no such file; give the {CONFIG} of an earlier run") from error
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, it is no JSON; give the {CONFIG} of an earlier run") from error
+    if not isinstance(told, dict):
+        raise UserError(f"{path}: not the {CONFIG} of a run; give that of an earlier run")
+    return told
+
+
+def _fits(field: dataclasses.Field, value: Any) -> bool:
+    """Return whether a field of `Config` can have a value: the one that its flag would read, if it has a flag."""
+    kind = tuple if typing.get_origin(_HINTS[field.name]) is tuple else _HINTS[field.name]
+    choices, read = (field.metadata.get(name) for name in ("choices", "read"))
+    if isinstance(value, bool) != (kind is bool):
+        return False
+    value = float(value) if isinstance(value, int) and isinstance(0.5, kind) else value
+    if choices or not isinstance(value, kind):
+        return isinstance(value, kind) and value in choices
+    if value is None or isinstance(value, bool | str):
+        return True
+    if not read:
+        return 0 < value < math.inf
+    values = value if field.metadata["many"] else [value]
+    with contextlib.suppress(argparse.ArgumentTypeError, ValueError, IndexError):
+        return all(read(str(one[0] if isinstance(one, tuple) else one)) == one for one in values)
+    return False
+
+
+def checksum(run: dict[str, Any]) -> int:
+    """Return a number of 31 bits that tells what shapes this run from what shapes others."""
+    shaping = {name: value for name, value in run.items() if name not in _FREE}
+    return zlib.crc32(json.dumps(shaping, sort_keys=True).encode()) >> 1
+
+
+def begun(paths: Paths) -> list[str]:
+    """Return the stages that have checkpoints."""
+    return [stage for stage in STAGES if find_checkpoints(paths.checkpoints(stage))]
+
+
+def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -> None:
+    """Go on with the run in `paths.outputs`, or begin one there.
+
+    Args:
+        paths: where models and checkpoints are.
+        run: from `describe`.
+        fresh: whether to remove the checkpoints of an earlier run.
+        writes: whether this worker is the one that writes and removes.
+
+    Raises:
+        UserError: an earlier run there was told something else, or checkpoints could not be restored from there.
+    """
+    if set(paths.outputs) & set("*?[]\\"):
+        raise UserError(
+            f"{paths.outputs}: TensorFlow restores nothing from folders with * ? [ ] or \\ in their names; rename it"
+        )
+    stages = begun(paths)
+    if stages and not fresh:
+        _compare(paths, run, stages)
+    if not writes:
+        return
+    if fresh:
+        for folder in (*map(paths.checkpoints, STAGES), *map(paths.logs, STAGES)):
+            if tf.io.gfile.exists(folder):
+                tf.io.gfile.rmtree(folder)
+        if tf.io.gfile.exists(paths.history):
+            tf.io.gfile.remove(paths.history)
+    with written_whole(paths.model(CONFIG)) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        json.dump(run, file, indent=2)
+
+
+def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
+    path = paths.model(CONFIG)
+    earlier = None
+    with contextlib.suppress(tf.errors.NotFoundError, ValueError), tf.io.gfile.GFile(path) as file:
+        earlier = json.load(file)
+    if not isinstance(earlier, dict):
+        raise UserError(f"{path}: missing or damaged, but there are checkpoints; start afresh")
+    # Earlier versions had fewer fields, and did what the defaults of the new ones do.
+    earlier = describe(Config()) | earlier
+    free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, stages)}
+    differences = [
+        f"{name} {earlier.get(name)}, now {run.get(name)}"
+        for name in sorted(earlier.keys() | run.keys())
+        if name not in free and earlier.get(name) != run.get(name)
+    ]
+    if differences:
+        raise UserError(
+            f"{paths.outputs}: the run there was told otherwise ({'; '.join(differences)}); "
+            "repeat its settings, choose another folder of outputs, or start afresh"
+        )
+
+
+def _extensible(earlier: dict[str, Any], stages: list[str]) -> list[str]:
+    """Return the stages that may still become longer or shorter: later ones, and the present one if it is uniform."""
+    present = "finetune" if "finetune" in stages else "pretrain"
+    later = STAGES[STAGES.index(present) :]
+    return [stage for stage in later if stage not in stages or _is_uniform(earlier, stage)]
+
+
+def _is_uniform(earlier: dict[str, Any], stage: str) -> bool:
+    return earlier.get(f"{stage}_schedule") == "constant" and not earlier.get(f"{stage}_crops")

@@ -1,0 +1,98 @@
+"""Runs a stage to its end: everything that a run keeps of it, put together."""
+
+import dataclasses
+import functools
+import logging
+import zlib
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch.config import Config, Paths
+from pyimagesearch.files import written_whole
+from pyimagesearch.training import builders, callbacks, loop
+from pyimagesearch.training.checkpoints import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What both stages share.
+
+    `load_batches` loads those of one replica as `loop.fit` wants them, given `hr_crop_size`. `test_pairs` are
+    batches as `callbacks.Validation` takes them. Of several workers, the one that `writes` keeps the files.
+    """
+
+    config: Config
+    paths: Paths
+    vgg: keras.Model
+    snapshot: builders.Snapshot
+    load_batches: Callable[..., tf.data.Dataset]
+    test_pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+    writes: bool = True
+    jit_compile: bool = False
+
+    def start_from(self, pretrained: keras.Model, srgan: keras.Model | None = None) -> None:
+        """Save a generator of the network in training in the place of the first stage's, and start from it.
+
+        Start from `srgan` instead if it is given.
+        """
+        self.snapshot.generator.set_weights(pretrained.get_weights())
+        self._save(self.paths.pretrained_generator, self.snapshot.generator)
+        logging.info("starting from the given generator, saved as %s", self.paths.pretrained_generator)
+        if srgan:
+            self.snapshot.generator.set_weights(srgan.get_weights())
+
+    def run(self, name: str, model: keras.Model) -> keras.Model:
+        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""
+        config = self.config
+        pretrain = name == "pretrain"
+        epochs = config.pretrain_epochs if pretrain else config.finetune_epochs
+        title = "stage 1 of 2, pretraining" if pretrain else "stage 2 of 2, fine-tuning"
+        logging.info("%s: %d epochs of %d steps", title, epochs, config.steps_per_epoch)
+        loop.fit(
+            model,
+            self._phases(pretrain),
+            epochs,
+            config.steps_per_epoch,
+            Checkpoints(self.paths.checkpoints(name), model, self.writes),
+            config.checkpoint_every,
+            self._callbacks(name, title),
+            self.jit_compile,
+        )
+        generator = self.snapshot.take(model)
+        path = self.paths.pretrained_generator if pretrain else self.paths.generator
+        self._save(path, generator)
+        logging.info("generator saved: %s (weights %s)", path, _fingerprint(generator))
+        return generator
+
+    def _phases(self, pretrain: bool) -> loop.Phases:
+        sides = self.config.pretrain_phases if pretrain else [(0, self.config.hr_shape[0])]
+        return [(first, functools.partial(self.load_batches, hr_crop_size=side)) for first, side in sides]
+
+    def _callbacks(self, name: str, title: str) -> list[keras.callbacks.Callback]:
+        config, paths = self.config, self.paths
+        global_batch_size = config.train_batch_size * tf.distribute.get_strategy().num_replicas_in_sync
+        validation = callbacks.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
+        hooks = [callbacks.Progress(title, global_batch_size), callbacks.LearningRates(), validation]
+        if name == "finetune":
+            hooks.append(callbacks.DiscriminatorWatch(1 - config.label_smoothing, config.relativistic))
+        if self.writes:
+            history = callbacks.History(paths.history, paths.image("training_curves.png"), name)
+            best_path = paths.best_pretrained_generator if name == "pretrain" else paths.best_generator
+            save_best = functools.partial(self._save, best_path)
+            rank = callbacks.by_psnr if name == "pretrain" else callbacks.by_looks
+            best = callbacks.KeepBest(history, validation, rank, save_best)
+            hooks += [best, history, callbacks.TensorBoard(paths.logs(name), validation)]
+        return hooks
+
+    def _save(self, path: str, generator: keras.Model) -> None:
+        if self.writes:
+            with written_whole(path) as aside:
+                generator.save(aside)
+
+
+def _fingerprint(network: keras.Model) -> str:
+    """Return eight hexadecimal digits that tell a network's weights from others."""
+    return f"{zlib.crc32(b''.join(weights.tobytes() for weights in network.get_weights())):08x}"

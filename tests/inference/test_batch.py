@@ -1,0 +1,340 @@
+import os
+import shutil
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from conftest import picture, randomize, save
+from PIL import Image
+
+from pyimagesearch.data.image_io import read_picture
+from pyimagesearch.errors import UserError
+from pyimagesearch.inference import batch
+from pyimagesearch.inference.batch import Failure, Job, plan, run
+from pyimagesearch.inference.upscaling import Upscaler
+from pyimagesearch.srgan import SRGAN
+
+
+@pytest.fixture(scope="module")
+def upscale():
+    generator = SRGAN.generator(4, 4, 1)
+    randomize(generator)
+    return Upscaler(generator)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to be in, with pictures."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
+        save(tmp_path / name, picture(9, 12, seed))
+    (tmp_path / "photos" / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def test_folders_are_mirrored_with_other_endings(place):
+    assert plan(["photos"], "out", "png") == [
+        Job("photos/a.png", "out/a.png"),
+        Job("photos/b.tif", "out/b.png"),
+        Job("photos/sub folder/写真.jpg", "out/sub folder/写真.png"),
+    ]
+
+
+def test_files_and_patterns_go_side_by_side(place):
+    jobs = plan(["photos/a.png", "photos/**/*.jpg", "photos/*.[pt]*"], "out", "webp")
+    assert [job.target for job in jobs] == ["out/a.webp", "out/写真.webp", "out/b.webp"]
+
+
+@pytest.mark.parametrize("again", ["./photos", "photos/../photos", "{}/photos", "photos/a.png", "photos/*.png", "link"])
+def test_a_file_that_is_given_twice_is_one_job(place, again):
+    (place / "link").symlink_to("photos")
+    assert plan(["photos", again.format(place)], "out", "png") == plan(["photos"], "out", "png")
+
+
+@pytest.mark.parametrize("path", ["photos", "photos/*"])
+def test_what_is_of_no_kind_read_is_told(place, path, caplog):
+    for name in ("b.mpg", "c.MPG", "d.jfif"):
+        (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
+    caplog.set_level("INFO")
+    jobs = plan([path], "out", "png")
+    assert f"{path}: left out what is of no kind read: 2 .mpg, 1 .txt" in caplog.messages
+    assert "out/d.png" in {job.target for job in jobs}
+
+
+def test_folders_that_are_links_are_mirrored(place):
+    (place / "all").mkdir()
+    (place / "all" / "link").symlink_to(place / "photos")
+    assert "out/link/sub folder/写真.png" in {job.target for job in plan(["all"], "out", "png")}
+
+
+@pytest.mark.parametrize("path", ["my [2020] photos/*.png", "{}/my [2020] photos/**/*.png"])
+def test_a_folder_whose_name_is_like_a_pattern_is_that_folder(place, path):
+    save(place / "my [2020] photos" / "a.png", picture(5, 5))
+    assert [job.target for job in plan([path.format(place)], "out", "png")] == ["out/a.png"]
+
+
+def test_a_file_whose_name_is_like_a_pattern_is_that_file(place):
+    save(place / "photos" / "[1].png", picture(5, 5))
+    assert plan(["photos/[1].png"], "out", "png") == [Job("photos/[1].png", "out/[1].png")]
+
+
+def test_names_that_differ_in_their_ending_stay_apart(place):
+    save(place / "photos" / "a.jpg", picture(5, 5))
+    jobs = plan(["photos"], "out", "png")
+    assert {job.source: job.target for job in jobs if "/a." in job.source} == {
+        "photos/a.png": "out/a.png.png",
+        "photos/a.jpg": "out/a.jpg.png",
+    }
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
+def test_names_of_any_length_get_results(place, upscale, name):
+    save(place / "long" / "x.png", picture(5, 5))
+    for other in (name, name[:-4] + ".bmp"):  # names that come to be the same are told apart by more
+        try:
+            os.rename(save(place / "long" / "x.png", picture(5, 5)), place / "long" / other)
+        except (OSError, UnicodeError):
+            pytest.skip("this file system takes text only")
+    jobs = plan(["long"], "out", "png", compare=True)
+    assert list(run(jobs, upscale, "png", compare=True)) == []
+    assert len({job.target for job in jobs}) == 2 and all(os.path.isfile(job.target) for job in jobs)
+    assert all(os.path.isfile(job.comparison) for job in jobs) and len(os.listdir("out")) == 4
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("new/large.png", "png"),
+        ("large.JPEG", "jpeg"),
+        ("large.tif", "tiff"),
+        ("large.tiff", "tiff"),
+        ("a.webp", "webp"),
+    ],
+)
+def test_a_single_input_can_have_a_result_of_any_name(place, upscale, output, form):
+    assert batch.choose_format(output, None) == batch.choose_format(output, form) == form
+    jobs = plan(["photos/a.png"], output, form)
+    assert jobs == [Job("photos/a.png", output)]
+    assert list(run(jobs, upscale, form)) == []
+    assert Image.open(output).format == form.upper()
+
+
+def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
+    (place / "out.png").mkdir()
+    assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
+    assert batch.choose_format("out.png", "jpeg") == "jpeg"
+
+
+@pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
+def test_an_output_that_contradicts_the_format_is_refused(output):
+    with pytest.raises(UserError, match=f"{output}: its name is one of .*, not of the format png"):
+        batch.choose_format(output, "png")
+
+
+def test_films_become_mp4():
+    assert [batch._target_name(name, "jpeg") for name in ("a.MOV", "b.png")] == ["a.mp4", "b.jpg"]
+    assert Job("a.MOV", "").is_film and not Job("a.png", "").is_film
+
+
+@pytest.mark.parametrize("path", ["photos", "**/*.png"])
+def test_results_of_before_are_no_inputs(place, path):
+    save(place / "photos" / "out" / "deep" / "a.png", picture(5, 5))
+    jobs = plan([path], "photos/out", "png")
+    assert jobs and all("out" not in job.source for job in jobs)
+
+
+def test_a_comparison_that_would_take_the_place_of_an_input_is_refused(place):
+    save(place / "photos" / "a compared.png", picture(5, 5))
+    assert len(plan(["photos"], "out", "png")) == 4
+    with pytest.raises(UserError, match="both would become out/a compared.png"):
+        plan(["photos"], "out", "png", compare=True)
+
+
+def test_names_that_are_no_text_become_text(place):
+    try:
+        shutil.copy("photos/a.png", os.fsencode(place) + b"/photos/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes text only")
+    assert r"out/caf\xe9.png" in {job.target for job in plan(["photos"], "out", "png")}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "said"),
+    [
+        (["nowhere"], "out", "nowhere: no such file or folder"),
+        (["photos/*.gif"], "out", r"photos/\*.gif: no such file"),
+        (["photos/*.txt"], "out", r"photos/\*.txt: nothing of it ends with"),
+        (["empty"], "out", "empty: nothing in it ends with"),
+        (["photos"], "photos", "photos: an input and the results at once"),
+        (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
+        (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
+        (["photos"], "large.png", "large.png: names one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "large.png: names one file"),
+        (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
+        (["film.mkv"], "large.png", "large.png: the result of film.mkv cannot have that name; end it with .mp4"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
+    (place / "empty").mkdir()
+    (place / "film.mkv").touch()
+    save(place / "other" / "a.png", picture(5, 5))
+    with pytest.raises(UserError, match=said):
+        plan(inputs, output, "png")
+
+
+def test_pictures_are_enlarged_and_bad_ones_told(place, upscale):
+    (place / "photos" / "bad.png").write_bytes(b"")
+    data = (place / "photos" / "a.png").read_bytes()
+    (place / "photos" / "cut.png").write_bytes(data[: len(data) // 2])
+    failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
+    assert failures == [
+        Failure("photos/bad.png", "an empty file"),
+        Failure("photos/cut.png", "damaged, or not a picture"),
+    ]
+    results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
+    assert results == {"a.png", "b.png", "sub folder/写真.png"}
+    np.testing.assert_array_equal(read_picture("out/a.png").pixels, upscale(picture(9, 12, 0)))
+
+
+def test_what_is_too_large_for_the_format_is_told_before_it_is_computed(place, upscale):
+    save(place / "wide.png", picture(1, 4096))
+    (failure,) = run(plan(["wide.png"], "out", "webp"), upscale, "webp")
+    assert "becomes 16384x4 pixels, webp has 16383 at most" in failure.reason
+
+
+def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
+    (place / "out").mkdir()
+    (place / "out" / "sub folder").write_text("a file in the place of a folder")
+    failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
+    assert [failure.source for failure in failures] == ["photos/sub folder/写真.jpg"]
+    assert "out/sub folder/写真.png cannot be written: " in failures[0].reason
+    assert (place / "out" / "a.png").exists() and (place / "out" / "b.png").exists()
+
+
+def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
+    def no_memory(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(batch, "upscale_picture", no_memory)
+    failures = list(run(plan(["photos/a.png"], "out", "png"), upscale, "png"))
+    assert failures == [Failure("photos/a.png", "too large for the memory of this machine")]
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no such thing"), cv2.error("odd"), KeyError(7), RuntimeError(), StopIteration()]
+)
+@pytest.mark.parametrize("step", ["read_picture", "read_size", "upscale_picture", "write_picture", "check_size"])
+def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypatch, step, error):
+    right, calls = getattr(batch, step), []
+
+    def wrong_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return right(*args)
+
+    monkeypatch.setattr(batch, step, wrong_once)
+    jobs = plan(["photos"], "out", "png")
+    failures = list(run(jobs, upscale, "png"))
+    if step == "read_size":  # only the progress bar needs it
+        assert failures == []
+    else:
+        assert [failure.source for failure in failures] == [jobs[1].source]
+        assert f"a fault of this program ({type(error).__name__}: " in failures[0].reason
+        assert "damaged" not in failures[0].reason and "\n" not in failures[0].reason
+    made = [os.path.isfile(job.target) for job in jobs]
+    assert made == [True, step == "read_size", True]
+
+
+def test_a_film_that_fails_in_any_way_is_told(place, upscale, monkeypatch):
+    (place / "film.avi").write_bytes(b"film")
+
+    def wrong(*args):
+        raise TypeError("odd")
+
+    monkeypatch.setattr(batch, "count_frames", wrong)
+    (failure,) = run(plan(["film.avi"], "out", "png"), upscale, "png")
+    assert failure.source == "film.avi" and "a fault of this program (TypeError: odd)" in failure.reason
+
+
+def test_a_result_appears_only_when_complete(place, upscale, monkeypatch):
+    seen = []
+
+    def write_picture(path, picture, form):
+        seen.append((path, os.path.exists("out/a.png")))
+        Image.fromarray(picture.pixels).save(path)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(batch, "write_picture", write_picture)
+    (failure,) = run(plan(["photos/a.png"], "out", "png"), upscale, "png")
+    assert "disk full" in failure.reason
+    assert seen == [("out/.unfinished-a.png", False)] and list((place / "out").iterdir()) == []
+
+
+def test_while_one_is_computed_the_next_is_read_and_the_last_written(place, upscale, monkeypatch):
+    events, lock = [], threading.Lock()
+
+    def noted(name, function):
+        def call(*args):
+            with lock:
+                events.append((name, threading.get_ident()))
+            return function(*args)
+
+        return call
+
+    for name in ("read_picture", "upscale_picture", "_write"):
+        monkeypatch.setattr(batch, name, noted(name, getattr(batch, name)))
+    assert list(run(plan(["photos"], "out", "png"), upscale, "png")) == []
+    assert len({thread for _, thread in events}) == 3 and len(events) == 9
+    names = [name for name, _ in events]
+    for number in range(3):  # never more than one picture ahead
+        reads = [place for place, name in enumerate(names) if name == "read_picture"]
+        computed = [place for place, name in enumerate(names) if name == "upscale_picture"]
+        assert number < 2 or reads[number] > computed[number - 2]
+
+
+def test_a_comparison_stands_beside_each_result(place, upscale):
+    assert list(run(plan(["photos/a.png"], "out", "jpeg"), upscale, "jpeg", compare=True)) == []
+    assert {path.name for path in (place / "out").iterdir()} == {"a.jpg", "a compared.png"}
+    assert Image.open("out/a compared.png").width > 1000
+
+
+def test_the_page_has_all_results(place, upscale):
+    jobs = plan(["photos"], "out", "png")
+    assert list(run(jobs[:2], upscale, "png")) == []
+    batch.write_page(jobs, "out/index.html")
+    text = (place / "out" / "index.html").read_text(encoding="utf-8")
+    assert text.count("<figure>") == 2 and "<figcaption>a.png" in text and "写真" not in text
+    (place / "photos" / "b.tif").write_bytes(b"damaged meanwhile")
+    batch.write_page(jobs, "out/index.html")
+    assert (place / "out" / "index.html").read_text(encoding="utf-8").count("<figure>") == 1
+
+
+def test_a_page_of_ones_own_is_not_overwritten(place):
+    (place / "index.html").write_text("<title>Before and after my holiday</title>")
+    with pytest.raises(UserError, match="index.html: is not a page of this program"):
+        batch.write_page([], "index.html")
+    assert "holiday" in (place / "index.html").read_text()
+
+
+def write_film(path, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
+    for value in range(frames):
+        writer.write(np.full((24, 32, 3), 20 * value, np.uint8))
+    writer.release()
+
+
+@pytest.mark.parametrize(("outscale", "size"), [(None, (96, 128)), (2, (48, 64))])
+def test_films_are_enlarged(place, upscale, outscale, size):
+    write_film(place / "film.avi", 3)
+    (place / "bad.mp4").write_bytes(b"no film")
+    jobs = plan(["film.avi", "bad.mp4"], "out", "png")
+    (failure,) = run(jobs, upscale, "png", outscale)
+    assert failure == Failure("bad.mp4", "not a film that OpenCV can read")
+    film = cv2.VideoCapture("out/film.mp4")
+    frames = []
+    while (frame := film.read())[0]:
+        frames.append(frame[1])
+    assert len(frames) == 3 and frames[0].shape[:2] == size

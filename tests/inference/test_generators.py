@@ -1,0 +1,181 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+from conftest import randomize
+
+from pyimagesearch.config import SHIPPED_GENERATORS, Paths
+from pyimagesearch.errors import UserError
+from pyimagesearch.inference import generators
+from pyimagesearch.layers import PackedConv2D
+from pyimagesearch.srgan import SRGAN
+
+
+def test_a_saved_generator_is_loaded_with_its_scale(tmp_path):
+    path = str(tmp_path / "generator.keras")
+    SRGAN.generator(2, 4, 1).save(path)
+    assert generators.scaling_factor(generators.load_generator(path)) == 2
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(UserError, match="generator.keras: no such model; make it with train_srgan.py"):
+        generators.load_generator(str(tmp_path / "generator.keras"))
+
+
+def write_text(path):
+    path.write_text("not a model")
+
+
+def write_truncated(path):
+    SRGAN.generator(4, 4, 1).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def write_classifier(path):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+
+
+def write_discriminator(path):
+    SRGAN.discriminator(4, 0.2, 2).save(path)
+
+
+def write_same_size(path):
+    keras.Sequential([keras.Input((None, None, 3)), keras.layers.Rescaling(2)]).save(path)
+
+
+@pytest.mark.parametrize("write", [write_text, write_truncated, write_classifier, write_discriminator, write_same_size])
+def test_a_foreign_model_is_named(tmp_path, write):
+    path = tmp_path / "foreign.keras"
+    write(path)
+    with pytest.raises(UserError, match="foreign.keras: not a generator"):
+        generators.load_generator(str(path))
+
+
+def test_a_model_that_wants_to_run_code_is_refused(tmp_path):
+    path = tmp_path / "code.keras"
+    flag = str(tmp_path / "ran")
+    code = keras.layers.Lambda(lambda x: (open(flag, "w"), x)[1])
+    keras.Sequential([keras.Input((None, None, 3)), code]).save(path)
+    os.remove(flag)
+    with pytest.raises(UserError, match="code.keras: it wants to run code of its own, which is refused"):
+        generators.load_generator(str(path))
+    assert not os.path.exists(flag)
+
+
+def seen_pixels(network, shape, scale=1):
+    """How many pixels from the place of a change in the input the output still changes, to any side."""
+    x = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+    changed = x.copy()
+    middle = shape[1] // 2
+    changed[:, middle, middle] += 50
+    _, rows, columns, _ = np.nonzero(network(x).numpy() != network(changed).numpy())
+    places = np.concatenate([rows, columns]) / scale
+    return np.abs(np.floor(places) - middle).max()
+
+
+@pytest.mark.parametrize("options", [{}, {"upsampling_maps": 16}, {"batch_norm": False}])
+@pytest.mark.parametrize(("scale", "blocks"), [(4, 1), (2, 2), (8, 0)])
+def test_it_is_known_how_far_each_half_sees(scale, blocks, options):
+    generator = SRGAN.generator(scale, 4, blocks, **options)
+    randomize(generator)
+    halves = generators.split(generator)
+    assert halves.trunk_reach == 4 + 2 * blocks + 1 == seen_pixels(halves.trunk, (1, 51, 51, 3))
+    assert halves.head_reach == seen_pixels(halves.head, (1, 21, 21, 4), scale)
+
+
+def test_both_halves_together_are_the_generator():
+    generator = SRGAN.generator(4, 4, 2)
+    randomize(generator)
+    halves = generators.split(generator)
+    lr = np.random.default_rng(1).uniform(0, 255, (1, 9, 14, 3)).astype("float32")
+    np.testing.assert_array_equal(halves.head(halves.trunk(lr)), generator(lr))
+
+
+def test_the_tutorials_generator_sees_40_pixels():
+    halves = generators.split(SRGAN.generator(4, 64, 16))
+    assert (halves.trunk_reach, halves.head_reach) == (37, 3)
+
+
+def test_what_cannot_be_divided_into_tiles_is_refused():
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(3, 3, padding="same")(image)
+    whole = keras.layers.Add()([x, keras.layers.GlobalAveragePooling2D(keepdims=True)(x)])
+    generator = keras.Model(image, keras.layers.UpSampling2D(2)(whole), name="foreign")
+    with pytest.raises(UserError, match="foreign: its layer global_average_pooling2d.* is of an unknown kind"):
+        generators.split(generator)
+    plain = keras.Model(image, keras.ops.depth_to_space(keras.layers.Conv2D(12, 3, padding="same")(image), 2))
+    with pytest.raises(UserError, match="not a residual generator"):
+        generators.split(plain)
+
+
+def test_without_batch_normalization_a_generator_computes_the_same():
+    generator = SRGAN.generator(4, 8, 2)
+    randomize(generator)
+    folded = generators.fold_batch_norm(generator)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
+    lr = np.random.default_rng(1).uniform(0, 255, (1, 9, 14, 3)).astype("float32")
+    np.testing.assert_allclose(folded(lr), generator(lr), atol=1e-2)
+    assert np.std(generator(lr)) > 1
+
+
+@pytest.mark.parametrize(("scale", "changes"), [(2, False), (4, True), (8, True)])
+def test_a_packed_last_convolution_computes_the_same(scale, changes):
+    generator = SRGAN.generator(scale, 4, 0)
+    randomize(generator)
+    head = generators.split(generator).head
+    packed = generators.pack_last_convolution(head, scale)
+    assert any(isinstance(layer, PackedConv2D) for layer in packed.layers) == changes
+    features = np.random.default_rng(0).normal(size=(1, 5, 7, 4)).astype("float32")
+    np.testing.assert_allclose(packed(features), head(features), atol=1e-2)
+
+
+def test_in_16_bits_both_ends_stay_float32():
+    generator = SRGAN.generator(4, 8, 2)
+    randomize(generator)
+    folded = generators.fold_batch_norm(generator, "mixed_bfloat16")
+    convolutions = [layer for layer in folded.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.compute_dtype for layer in convolutions] == ["float32", *["bfloat16"] * 7, "float32"]
+    lr = np.random.default_rng(1).uniform(0, 255, (1, 9, 14, 3)).astype("float32")
+    assert 0 < np.abs(folded(lr) - generator(lr)).mean() < 2
+
+
+@pytest.fixture
+def two_generators():
+    """Two of the same shape, with different weights and statistics."""
+    pair = [SRGAN.generator(4, 8, 2) for _ in range(2)]
+    randomize(pair[0])
+    randomize(pair[1])
+    pair[1].set_weights([1.1 * weight for weight in pair[1].get_weights()])
+    return pair
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_at_its_ends_a_mixture_is_one_of_the_two(two_generators, share):
+    lr = np.random.default_rng(0).uniform(0, 255, (1, 9, 11, 3)).astype(np.float32)
+    blended = generators.blend(*two_generators, share)(lr).numpy()
+    pure, other = (two_generators[number](lr).numpy() for number in (share, 1 - share))
+    np.testing.assert_array_equal(blended, pure)
+    assert np.abs(blended - other).max() > 1
+
+
+def test_a_mixture_lies_between_the_two(two_generators):
+    blended = generators.blend(*two_generators, 0.25)
+    for mixed, one, other in zip(blended.weights, *(generator.weights for generator in two_generators), strict=True):
+        np.testing.assert_allclose(mixed, 0.75 * one.numpy() + 0.25 * other.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("network", [(4, 8, 3), (4, 4, 2)])
+def test_different_networks_do_not_mix(network):
+    with pytest.raises(UserError, match="a mixture: the two generators are different networks"):
+        generators.blend(SRGAN.generator(4, 8, 2), SRGAN.generator(*network), 0.5)
+
+
+def test_trained_generators_go_before_those_of_the_project(tmp_path):
+    paths = Paths(outputs=str(tmp_path))
+    trained = paths.pretrained_generator, paths.generator
+    assert generators.choose_paths(paths) == (SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"])
+    assert generators.choose_paths(paths, trained=True) == trained
+    (tmp_path / "models").mkdir()
+    SRGAN.generator(4, 4, 1).save(paths.generator)
+    assert generators.choose_paths(paths) == trained

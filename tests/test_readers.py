@@ -1,0 +1,25 @@
+import argparse
+
+import pytest
+
+from pyimagesearch import readers
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (readers.positive_int, "0"),
+        (readers.positive_int, "ten"),
+        (readers.square, "24"),
+        (readers.square, "100"),
+        (readers.fraction, "1"),
+        (readers.fraction, "half"),
+        (readers.below_one, "1"),
+        (readers.from_zero, "-1"),
+        (readers.from_zero, "inf"),
+        (readers.whole_number, "1.5"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(read, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        read(text)
