@@ -350,15 +350,18 @@ def test_evaluate_measures_each_degradation_in_a_table_of_its_own(benchmark, tmp
     ("flags", "said"),
     [
         (["--benchmark", "Two", "--degradation", "jpeg:0"], "--degradation: jpeg:0 is not a whole number from 1"),
-        (["--benchmark", "nowhere"], "--benchmark nowhere: no pictures in nowhere/HR"),
+        (["--benchmark", "nowhere"], "benchmark nowhere: no pictures in nowhere/HR"),
         (["--benchmark", "Two", "--blend", "2"], "--blend"),
         (["--benchmark", "Two", "--blend", "0.5", "--model", "x2.keras"], "--blend mixes two models"),
         (["--benchmark", "Two", "--output", "gs://there"], "--output gs://there: tables are written to this machine"),
         (["--benchmark", "Two", "--vgg-layer", "vgg16:block1_conv1"], "--vgg-layer says which"),
         (["--benchmark", "Two", "--model", "x4.keras", "./x4.keras", "--blend", "0"], "--blend mixes two models"),
         (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them apart"),
-        (["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--blend", "1"], "--blend: the two generators are"),
-        (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
+        (
+            ["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--blend", "1"],
+            "a mixture: the two generators are",
+        ),
+        (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "VGG weights nowhere.h5: "),
     ],
 )
 def test_evaluate_refuses(refused, benchmark, tmp_path, flags, said):
