@@ -45,7 +45,7 @@ def test_all_are_the_networks_of_their_recipes_and_take_little_space(shipped):
 
 
 def test_photographs_have_the_figures_of_the_model_card(scores):
-    figures = {"bicubic": 26.16, "pretrained": 27.38, "srgan": 26.60, "photo": 26.90, "fast": 27.04}
+    figures = {"bicubic": 26.16, "pretrained": 27.38, "srgan": 26.60, "photo": 27.00, "fast": 27.03}
     assert {name: score.psnr_y for name, score in scores.items()} == pytest.approx(figures, abs=0.01)
 
 
@@ -56,7 +56,7 @@ def test_srgan_is_the_sharper_of_the_large_ones_and_neither_draws_a_grid(scores)
 
 def test_set5_has_the_figures_of_the_model_card(shipped, shared_data):
     set5 = benchmarks.find_benchmark("Set5", str(shared_data / "Set5"), 4)
-    for name, expected in {"pretrained": 31.74, "srgan": 30.67, "photo": 30.66, "fast": 30.46}.items():
+    for name, expected in {"pretrained": 31.74, "srgan": 30.67, "photo": 31.06, "fast": 30.46}.items():
         upscale = upscaling.Upscaler(shipped[name])
         assert benchmarks.means(list(benchmarks.evaluate(set5, {name: upscale}))).psnr_y == pytest.approx(
             expected, abs=0.01
@@ -69,7 +69,7 @@ def test_what_jpeg_leaves_is_nearer_with_photo_than_with_the_others(shipped):
     methods |= {name: upscaling.Upscaler(shipped[name]) for name in ("pretrained", "photo")}
     rows = benchmarks.evaluate(photographs.degraded(Fixed(jpeg=75)), methods)
     psnr = {name: score.psnr_y for name, score in by_model(list(rows)).items()}
-    assert psnr["photo"] > max(psnr["bicubic"], psnr["pretrained"]) + 0.3
+    assert psnr["photo"] > max(psnr["bicubic"], psnr["pretrained"]) + 0.4
 
 
 def test_without_a_trained_model_inference_takes_the_shipped_one(shipped, tmp_path, monkeypatch, capsys):
