@@ -27,7 +27,7 @@ from pyimagesearch.config import Config
 from pyimagesearch.data import creation
 from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.data.pairs import make_pair
-from pyimagesearch.data.photographs import find_pictures, folder
+from pyimagesearch.data.photographs import find_images, folder
 
 
 def decode_and_reduce(path: str) -> None:
@@ -37,7 +37,7 @@ def decode_and_reduce(path: str) -> None:
 
 def decode_and_reduce_all(images: str, records: str) -> None:
     """Do that for a folder, on all cores, leaving `records` empty."""
-    paths = [os.path.join(images, name) for name in find_pictures(images).names]
+    paths = [os.path.join(images, name) for name in find_images(images).names]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([cli.__name__, creation.__name__])
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, creation.prepare_worker) as pool:
@@ -67,12 +67,12 @@ def main() -> None:
         "--rounds", type=readers.positive_int, default=5, help="times that each is measured (%(default)s)"
     )
     args = parser.parse_args()
-    count = len(find_pictures(args.images).names)
+    count = len(find_images(args.images).names)
     ways = {"decode and reduce": decode_and_reduce_all, "create": create}
     taken = [[seconds(way, args.images) for way in ways.values()] for _ in range(args.rounds + 1)]
     taken = np.array(taken[1:])  # the first round warms the page cache
     for name, column in zip(ways, taken.T, strict=True):
-        print(f"{name:18} {count / np.median(column):5.1f} pictures/s ({np.median(column):.1f} s)")
+        print(f"{name:18} {count / np.median(column):5.1f} images/s ({np.median(column):.1f} s)")
     ratios = taken[:, 0] / taken[:, 1]
     print(f"ratio: {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
     peaks = [resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

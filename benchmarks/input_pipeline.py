@@ -47,7 +47,7 @@ class Measurement(NamedTuple):
 
 
 def tutorial_dataset(shards: Sequence[str]) -> tf.data.Dataset:
-    """Load training batches as the tutorial does: a whole picture is read and parsed for each crop."""
+    """Load training batches as the tutorial does: a whole image is read and parsed for each crop."""
 
     def read(example: tf.Tensor) -> data_preprocess.Pair:
         pair = data_preprocess.random_crop(*tfrecords.parse(example))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare what bfloat16 and float32 come to: the same steps from the same generator, seen on pictures held out.
+"""Compare what bfloat16 and float32 come to: the same steps from the same generator, seen on images held out.
 
 A generator is trained in float32 by the first stage of the demo preset. Then both precisions go on from it with the
 same crops, the learning rate falling to 0, once for each seed.
@@ -32,7 +32,7 @@ from pyimagesearch.evaluation import scores
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
 
-HR_SIZE = 288  # of the pictures held out
+HR_SIZE = 288  # of the images held out
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 

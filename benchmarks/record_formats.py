@@ -41,7 +41,7 @@ def serialize_png(pair: pairs.Pair) -> bytes:
 
 
 def parse_png(example: tf.Tensor, scale: int) -> data_preprocess.TensorPair:
-    """Return the pictures of such a record."""
+    """Return the images of such a record."""
     record = tf.io.parse_single_example(example, {name: tf.io.FixedLenFeature([], tf.string) for name in ("lr", "hr")})
     return tuple(tf.io.decode_png(record[name], channels=3) for name in ("lr", "hr"))
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure how fast whole pictures become larger, beside plain Keras in float32 and the peak of matrix products.
+"""Measure how fast whole images become larger, beside plain Keras in float32 and the peak of matrix products.
 
 Examples:
     python benchmarks/upscale.py                                       # speed of every runtime and precision
     python benchmarks/upscale.py --memory                              # time and memory up to 100 megapixels
-    python benchmarks/upscale.py --tilings                             # other ways to divide a picture
+    python benchmarks/upscale.py --tilings                             # other ways to divide an image
     python benchmarks/upscale.py --quality SET5 --model outputs/models/generator.keras
     python benchmarks/upscale.py --colours SET5                        # what agreeing with the input costs and gives
 """
@@ -44,7 +44,7 @@ WAYS = [(runtime, precision) for runtime in ("tensorflow", "openvino") for preci
 
 
 def noise(height: int, width: int) -> np.ndarray:
-    """Return a picture, uint8 RGB [height, width, 3]."""
+    """Return an image, uint8 RGB [height, width, 3]."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -56,7 +56,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def plain_keras(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the generator on the whole picture, as the tutorial's inference calls it."""
+    """Return the generator on the whole image, as the tutorial's inference calls it."""
     return lambda lr: metrics.to_uint8(generator.predict(lr[None].astype("float32"), verbose=0)[0])
 
 
@@ -88,7 +88,7 @@ def compare_speed(rounds: int) -> None:
 
 
 def enlarge_once(megapixels: float, runtime: str, precision: str, tile: int | None) -> tuple[float, int]:
-    """Make one picture of so many megapixels in this process; return the seconds and the most memory in bytes."""
+    """Make one image of so many megapixels in this process; return the seconds and the most memory in bytes."""
     side = round((megapixels * 1e6 / 16) ** 0.5)
     upscale = Upscaler(build_generator(Config()), runtime, precision, tile)
     taken = seconds(lambda: upscale(noise(side, side)))
@@ -140,7 +140,7 @@ def compare_quality(folder: str, model: str) -> None:
     for runtime, precision in WAYS:
         upscale = Upscaler(generator, runtime, precision)
         values = [metrics.psnr(hr, upscale(lr)) for hr, lr in pairs]
-        print(f"{runtime}, {precision}: {np.mean(values):.3f} dB (Y, {len(values)} pictures, 4-pixel border cut)")
+        print(f"{runtime}, {precision}: {np.mean(values):.3f} dB (Y, {len(values)} images, 4-pixel border cut)")
 
 
 def as_made(upscale: Upscaler) -> Upscaler:

@@ -90,13 +90,13 @@ def write_records(root, splits, shard_size=4, scale=4):
     tfrecords.write_manifest(str(root), scale, manifest, configuration={"hr_shape": [32, 32, 3]})
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     """Noise, uint8 [H, W, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def save(path, image):
-    """Save a picture, making folders; return its path."""
+    """Save an image, making folders; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path

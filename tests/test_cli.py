@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import picture, save
+from conftest import random_image, save
 
 from pyimagesearch import cli
 from pyimagesearch.config import PRESETS
@@ -137,13 +137,13 @@ def test_ctrl_c_ends_a_command_at_once_and_leaves_nothing_half_written(tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "-c: stopping; what is complete stays\n"
+    assert process.returncode == 130 and said == "-c: stopping; complete files are kept\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
     for seed in range(12):
-        save(tmp_path / "photos" / f"{seed}.png", picture(1500, 1200, seed))
+        save(tmp_path / "photos" / f"{seed}.png", random_image(1500, 1200, seed))
     flags = ["--images", "photos", "--records", "records", "--preset", "demo", "--processes", "2"]
     command = [sys.executable, ROOT / "create_tfrecords.py", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()  # which waits for all that write there
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; what is complete stays\n"
+    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; complete files are kept\n"
     assert not list((tmp_path / "records").glob("manifest.json"))
 
 

@@ -36,12 +36,12 @@ def outcomes(transform, pair):
     return {transform(pair.lr, pair.hr)[0].numpy().tobytes() for _ in range(60)}
 
 
-def test_pictures_are_mirrored_or_not(make_pair):
+def test_images_are_mirrored_or_not(make_pair):
     pair = make_pair(5, 6)
     assert outcomes(data_preprocess.random_flip, pair) == {pair.lr.tobytes(), pair.lr[:, ::-1].tobytes()}
 
 
-def test_pictures_are_turned_by_every_multiple_of_90_degrees(make_pair):
+def test_images_are_turned_by_every_multiple_of_90_degrees(make_pair):
     pair = make_pair(5, 6)
     turned = {np.rot90(pair.lr, turns).tobytes() for turns in range(4)}
     assert outcomes(data_preprocess.random_rotate, pair) == turned

@@ -110,7 +110,7 @@ def test_a_saved_generator_computes_the_same(tmp_path):
     np.testing.assert_array_equal(loaded(lr), generator(lr))
 
 
-def test_the_discriminator_gives_one_logit_a_picture():
+def test_the_discriminator_gives_one_logit_an_image():
     logits = SRGAN.discriminator(8, 0.2, 3)(noise(2, 50, 34, 3))
     assert logits.shape == (2, 1)
     assert SRGAN.discriminator(8, 0.2, 3).layers[-1].activation is keras.activations.linear

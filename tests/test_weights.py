@@ -77,7 +77,7 @@ def test_without_a_trained_model_inference_takes_the_shipped_one(shipped, tmp_pa
     lr = pairs.shrink(data.chelsea()[:120, :160], 4)
     save(tmp_path / "cat.png", lr)
     assert inference.main(["--input", "cat.png", "--runtime", "tensorflow", "--precision", "float32"]) == 0
-    assert "taking the one that came with the project" in capsys.readouterr().out
+    assert "using the one that comes with the project" in capsys.readouterr().out
     np.testing.assert_array_equal(read_rgb("outputs/enlarged/cat.png"), upscaling.Upscaler(shipped["srgan"])(lr))
 
 

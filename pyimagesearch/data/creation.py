@@ -1,4 +1,4 @@
-"""Records of many pictures, made on all cores; what was cut off goes on where it stopped."""
+"""Records of many images, made on all cores; what was cut off goes on where it stopped."""
 
 import concurrent.futures
 import csv
@@ -24,7 +24,7 @@ from pyimagesearch import cli
 from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
-from pyimagesearch.data.sources import Pictures, Skipped, Source
+from pyimagesearch.data.sources import ImageSource, Skipped, Source
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import unfinished, written_whole
 
@@ -34,12 +34,12 @@ _JOURNALS = "unfinished"  # the folder with a plan and, for each complete shard,
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard to be made; pieces that crops of `crop_size` are drawn from are of `piece_size`, None: whole pictures."""
+    """A shard to be made; pieces that crops of `crop_size` are drawn from are of `piece_size`, None: whole images."""
 
     root: str
     split: str
     number: int
-    pictures: Pictures
+    images: ImageSource
     scale: int
     piece_size: int | None
     crop_size: int | None
@@ -57,11 +57,11 @@ class Shard:
     @property
     def size(self) -> int:
         """About how many bytes it will have."""
-        return sum(_record_bytes(size, self.scale, self.piece_size, self.crop_size) for size in self.pictures.sizes)
+        return sum(_record_bytes(size, self.scale, self.piece_size, self.crop_size) for size in self.images.sizes)
 
 
 def _record_bytes(size: tuple[int, int], scale: int, piece_size: int | None, crop_size: int | None) -> int:
-    """Return the bytes of the pixels that are stored of a picture of this height and width."""
+    """Return the bytes of the pixels that are stored of an image of this height and width."""
     lengths = [length // scale for length in size]
     if piece_size:
         overlap = crop_size // scale - 1
@@ -76,19 +76,19 @@ def create(
 
     Args:
         root: a folder or `gs://` address.
-        source: the pictures.
+        source: the images.
         config: the sizes of pieces, crops and shards.
         processes: how many processes work at once.
-        strict: whether a picture that cannot be used is an error; otherwise it is noted in skipped.csv.
+        strict: whether an image that cannot be used is an error; otherwise it is noted in skipped.csv.
         facts: what else the manifest is to tell, for JSON.
 
     Returns:
-        The number of records of each split, and as "skipped" that of the pictures left out. What the source has left
+        The number of records of each split, and as "skipped" that of the images left out. What the source has left
         unread is noted in skipped.csv, but does not count.
 
     Raises:
         UserError: there are records already, or an unfinished creation of others; there is too little space on the
-            disk; with `strict`, a picture cannot be used. Complete shards stay and are not made again.
+            disk; with `strict`, an image cannot be used. Complete shards stay and are not made again.
     """
     if tfrecords.has_manifest(root):
         raise UserError(f"{root}: holds records already; remove that folder or choose another")
@@ -100,22 +100,22 @@ def create(
     if len(missing) < len(shards):
         logging.info("%d of %d shards are complete, going on with the others", len(shards) - len(missing), len(shards))
     _check_space(root, sum(shard.size for shard in missing))
-    with tqdm(total=sum(len(shard.pictures.sizes) for shard in missing), unit=" pictures", disable=None) as progress:
+    with tqdm(total=sum(len(shard.images.sizes) for shard in missing), unit=" images", disable=None) as progress:
         for shard in _make_all(missing, min(processes, len(missing))):
-            progress.update(len(shard.pictures.sizes))
+            progress.update(len(shard.images.sizes))
     return _finish(root, shards, source, config, facts)
 
 
-def _plan(split: str, pictures: Pictures, root: str, config: Config, strict: bool) -> Iterator[Shard]:
-    """Yield the shards of a split, each of as many whole pictures as make up `config.shard_size` pieces or more."""
+def _plan(split: str, images: ImageSource, root: str, config: Config, strict: bool) -> Iterator[Shard]:
+    """Yield the shards of a split, each of as many whole images as make up `config.shard_size` pieces or more."""
     scale = config.scaling_factor
     pieces = (config.longest_record, config.hr_shape[0]) if split == "train" else (None, None)
     enough = config.shard_size * _record_bytes((config.record_size, config.record_size), scale, None, None)
     first, number, size = 0, 0, 0
-    for last, picture_size in enumerate(pictures.sizes, start=1):
-        size += _record_bytes(picture_size, scale, *pieces)
-        if size >= enough or last == len(pictures.sizes):
-            yield Shard(root, split, number, pictures.part(first, last), scale, *pieces, strict)
+    for last, image_size in enumerate(images.sizes, start=1):
+        size += _record_bytes(image_size, scale, *pieces)
+        if size >= enough or last == len(images.sizes):
+            yield Shard(root, split, number, images.part(first, last), scale, *pieces, strict)
             first, number, size = last, number + 1, 0
 
 
@@ -127,7 +127,7 @@ def _begin(root: str, shards: Sequence[Shard]) -> None:
         _write(path, plan)
     elif _read(path) != plan:
         raise UserError(
-            f"{root}: holds an unfinished creation of other pictures or other settings; repeat its command, remove "
+            f"{root}: holds an unfinished creation of other images or other settings; repeat its command, remove "
             "that folder, or choose another"
         )
 
@@ -192,13 +192,13 @@ def _make(shard: Shard) -> Shard:
     skipped = []
 
     def usable() -> Iterator[Pair]:
-        for picture in shard.pictures:
-            if isinstance(picture, Pair):
-                yield picture
+        for image in shard.images:
+            if isinstance(image, Pair):
+                yield image
             elif shard.strict:
-                raise UserError(f"{': '.join(picture)}; repair or remove it, or do not be strict")
+                raise UserError(f"{': '.join(image)}; repair or remove it, or do not be strict")
             else:
-                skipped.append(picture)
+                skipped.append(image)
 
     made = cut(usable(), shard.piece_size, shard.crop_size) if shard.piece_size else usable()
     with unfinished(shard.path(0)) as aside:
@@ -212,7 +212,7 @@ def _make(shard: Shard) -> Shard:
 def _finish(
     root: str, shards: Sequence[Shard], source: Source, config: Config, facts: dict[str, Any]
 ) -> dict[str, int]:
-    """Turn the journals into the manifest and the list of skipped pictures; return what `create` does."""
+    """Turn the journals into the manifest and the list of skipped images; return what `create` does."""
     skipped, splits = {shard.split: [] for shard in shards}, {shard.split: {} for shard in shards}
     for shard in shards:
         journal = json.loads(_read(shard.journal))
@@ -226,7 +226,7 @@ def _finish(
     for split, count in counts.items():
         if not count:
             last = ": ".join(skipped[split][-1])
-            raise UserError(f"{root}: no picture of the {split} part could be used; see {SKIPPED} there; {last}")
+            raise UserError(f"{root}: no image of the {split} part could be used; see {SKIPPED} there; {last}")
     settings = {name: getattr(config, name) for name in ("hr_shape", "shard_size", "seed")}
     settings["record_size"] = config.longest_record
     tfrecords.write_manifest(root, config.scaling_factor, splits, configuration=settings, **facts)

@@ -17,7 +17,7 @@ from pyimagesearch.data import metadata, tiffs
 from pyimagesearch.data.metadata import DAMAGE, Metadata
 from pyimagesearch.metrics import to_integers
 
-PICTURE_ENDINGS = (
+IMAGE_ENDINGS = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
@@ -39,18 +39,18 @@ _PNG_HEADER = 33  # bytes of PNG's signature and first chunk, after which metada
 _LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-"""The formats that `write_picture` writes, and what their names end with."""
+"""The formats that `write_image` writes, and what their names end with."""
 
 ENDING_FORMATS = {**{ending: form for form, ending in FORMATS.items()}, ".jpeg": "jpeg", ".tiff": "tiff"}
 """The format that each ending of a result's name stands for."""
 
 
-class PictureError(Exception):
+class ImageError(Exception):
     """A file gives no image; the text is the reason, in one line."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """An image and what it carries.
 
     `pixels` are uint8 or uint16 [H, W, C]: C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4 for RGB with
@@ -62,10 +62,10 @@ class Picture:
 
 
 def read_size(file: str | BinaryIO) -> tuple[int, int]:
-    """Return the height and width that `read_picture` gives, from the header alone.
+    """Return the height and width that `read_image` gives, from the header alone.
 
     Raises:
-        PictureError: the file has no header of an image, or its image more than `MAX_PIXELS`.
+        ImageError: the file has no header of an image, or its image more than `MAX_PIXELS`.
     """
     with _opened(file) as (stream, is_tiff):
         if is_tiff:
@@ -79,7 +79,7 @@ def read_size(file: str | BinaryIO) -> tuple[int, int]:
 
 
 def read_rgb(file: str | BinaryIO) -> np.ndarray:
-    """Read an image as 8-bit sRGB, by `read_picture`.
+    """Read an image as 8-bit sRGB, by `read_image`.
 
     Of 16 bits a channel, the upper 8 are taken. What is transparent is laid over white. Colours of an embedded ICC
     profile become those of sRGB, with perceptual rendering; a profile that is damaged or does not fit is ignored.
@@ -91,16 +91,16 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
         uint8 RGB [H, W, 3].
 
     Raises:
-        PictureError: as for `read_picture`.
+        ImageError: as for `read_image`.
     """
-    picture = read_picture(file)
-    pixels, icc = _upper_bits(picture.pixels), picture.metadata.icc
+    image = read_image(file)
+    pixels, icc = _upper_bits(image.pixels), image.metadata.icc
     if pixels.shape[-1] == 3 and not icc:
         return pixels
     return np.asarray(_over_white(_in_srgb(_as_image(pixels), icc)))
 
 
-def read_picture(file: str | BinaryIO, limited: bool = True) -> Picture:
+def read_image(file: str | BinaryIO, limited: bool = True) -> LoadedImage:
     """Read an image with all that it carries: the one reader of inference, records and evaluation.
 
     Animations and files of several pages give their first image. It is turned as EXIF says. Grey, transparency and 16
@@ -112,17 +112,17 @@ def read_picture(file: str | BinaryIO, limited: bool = True) -> Picture:
         limited: whether more than `MAX_PIXELS` are refused.
 
     Raises:
-        PictureError: the file cannot be read, is cut short, is of a kind that is not read, has more than `MAX_PIXELS`,
+        ImageError: the file cannot be read, is cut short, is of a kind that is not read, has more than `MAX_PIXELS`,
             or pixels of 32 bits.
     """
     with _opened(file) as (stream, is_tiff):
-        picture, orientation = (_read_tiff if is_tiff else _read_other)(stream, limited)
-    pixels = np.ascontiguousarray(_upright(picture.pixels, orientation))
-    icc = metadata.fitting_profile(picture.metadata.icc, pixels.shape[-1])
-    return Picture(pixels, dataclasses.replace(picture.metadata, icc=icc))
+        image, orientation = (_read_tiff if is_tiff else _read_other)(stream, limited)
+    pixels = np.ascontiguousarray(_upright(image.pixels, orientation))
+    icc = metadata.fitting_profile(image.metadata.icc, pixels.shape[-1])
+    return LoadedImage(pixels, dataclasses.replace(image.metadata, icc=icc))
 
 
-def _read_tiff(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
+def _read_tiff(stream: BinaryIO, limited: bool) -> tuple[LoadedImage, int]:
     """Return an image as stored, and EXIF's orientation."""
     header = _tiff_header(stream)
     if limited:
@@ -130,46 +130,46 @@ def _read_tiff(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
     try:
         pixels, is_cmyk = tiffs.read_pixels(stream, header)
     except tiffs.TiffError as error:
-        raise PictureError(str(error)) from error
+        raise ImageError(str(error)) from error
     carried = header.metadata
     if is_cmyk:
         rgb = _in_srgb(Image.frombytes("CMYK", pixels.shape[1::-1], _upper_bits(pixels).tobytes()), carried.icc)
         pixels, carried = np.asarray(rgb), dataclasses.replace(carried, icc=None)
-    return Picture(pixels, carried), header.orientation
+    return LoadedImage(pixels, carried), header.orientation
 
 
 def _tiff_header(stream: BinaryIO) -> tiffs.Header:
     try:
         return tiffs.read_header(stream)
     except tiffs.TiffError as error:
-        raise PictureError(str(error)) from error
+        raise ImageError(str(error)) from error
 
 
-def _read_other(stream: BinaryIO, limited: bool) -> tuple[Picture, int]:
+def _read_other(stream: BinaryIO, limited: bool) -> tuple[LoadedImage, int]:
     """Return an image that is not in a TIFF file as stored, and EXIF's orientation."""
     image = _identified(stream)
     if limited:
         _check_pixels(*image.size[::-1])
     if image.format == "HEIF" and image.info["bit_depth"] > 8:
-        return Picture(_read_deep_heif(stream), metadata.of_image(image, stream)), 1  # libheif has turned it
+        return LoadedImage(_read_deep_heif(stream), metadata.of_image(image, stream)), 1  # libheif has turned it
     if image.format == "PPM" and image.mode == "RGB" and _largest_in_ppm(image) > 255:
-        return Picture(_read_deep_ppm(image, stream), metadata.of_image(image, stream)), 1
+        return LoadedImage(_read_deep_ppm(image, stream), metadata.of_image(image, stream)), 1
     deep = image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
     image = _loaded(image, stream)
     carried, orientation = metadata.of_image(image, stream), _orientation(type(image).getexif, image)
     if deep:
-        return Picture(_read_deep_png(stream), carried), orientation
+        return LoadedImage(_read_deep_png(stream), carried), orientation
     if image.format == "PPM" and image.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 16
-        return Picture(np.asarray(image).astype(np.uint16)[..., None], carried), orientation
+        return LoadedImage(np.asarray(image).astype(np.uint16)[..., None], carried), orientation
     if image.mode == "RGBa":  # premultiplied, in HEIF
         image = image.convert("RGBA")
     if image.mode in ("I", "F"):
-        raise PictureError("pixels of 32 bits; save it with 8 or 16 bits a channel, unsigned")
+        raise ImageError("pixels of 32 bits; save it with 8 or 16 bits a channel, unsigned")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
         with _damage_named():
             image = _in_srgb(image, carried.icc)
         carried = dataclasses.replace(carried, icc=None)
-    return Picture(_channels(image), carried), orientation
+    return LoadedImage(_channels(image), carried), orientation
 
 
 def _channels(image: Image.Image) -> np.ndarray:
@@ -192,7 +192,7 @@ def _read_deep_png(stream: BinaryIO) -> np.ndarray:
         image = pyvips.Image.pngload_buffer(stream.read(), fail_on="error")
         data = image.write_to_memory()
     except pyvips.Error as error:
-        raise PictureError("damaged, or not a picture") from error
+        raise ImageError("damaged, or not an image") from error
     return np.frombuffer(data, np.uint16).reshape(image.height, image.width, image.bands)
 
 
@@ -211,7 +211,7 @@ def _read_deep_ppm(image: Image.Image, stream: BinaryIO) -> np.ndarray:
         stored = np.array(data.split(), np.uint16) if codec == "ppm_plain" else np.frombuffer(data, ">u2", count)
         pixels = stored[:count].reshape(height, width, 3)
     except ValueError as error:
-        raise PictureError("damaged, or not a picture") from error
+        raise ImageError("damaged, or not an image") from error
     return to_integers(pixels * np.float32(65_535 / _largest_in_ppm(image)), np.uint16)
 
 
@@ -232,7 +232,7 @@ def _read_deep_heif(stream: BinaryIO) -> np.ndarray:
 def _identified(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
     if stream.read(12).startswith(_JPEG_XL):
-        raise PictureError("JPEG XL, which is not read; save it as PNG")
+        raise ImageError("JPEG XL, which is not read; save it as PNG")
     stream.seek(0)
     with _damage_named():
         return Image.open(stream)
@@ -244,7 +244,7 @@ def _loaded(image: Image.Image, stream: BinaryIO) -> Image.Image:
         with _damage_named():
             image.load()
             return image
-    except PictureError:
+    except ImageError:
         stream.seek(0)
         data = stream.read() + _END_OF_JPEG
         if image.format not in ("JPEG", "MPO") or not _is_whole_jpeg(data):
@@ -282,7 +282,7 @@ def _has_all_scans(data: bytes) -> bool:
 
 def _check_pixels(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise PictureError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are read")
+        raise ImageError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are read")
 
 
 def _orientation(read_exif: Callable[[Image.Image], Image.Exif], image: Image.Image) -> int:
@@ -299,7 +299,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1]
 
 
-def write_picture(path: str, picture: Picture, form: str) -> None:
+def write_image(path: str, image: LoadedImage, form: str) -> None:
     """Write an image with all that it carries and the format has a place for.
 
     JPEG and WebP have 8 bits a channel; in JPEG what is transparent is laid over white, and metadata of more than
@@ -307,14 +307,14 @@ def write_picture(path: str, picture: Picture, form: str) -> None:
 
     Args:
         path: where to.
-        picture: the image.
+        image: the image.
         form: one of `FORMATS`.
 
     Raises:
-        PictureError: it is too large for that format.
+        ImageError: it is too large for that format.
         OSError: it cannot be written.
     """
-    pixels, carried = picture.pixels, picture.metadata
+    pixels, carried = image.pixels, image.metadata
     check_size(pixels.shape[:2], form)
     carried = dataclasses.replace(carried, icc=metadata.fitting_profile(carried.icc, pixels.shape[-1]))
     deep = pixels.dtype == np.uint16
@@ -331,9 +331,9 @@ def write_picture(path: str, picture: Picture, form: str) -> None:
 
 
 def check_size(size: tuple[int, int], form: str) -> None:
-    """Raise a PictureError if a picture of this height and width is too large for one of `FORMATS`."""
+    """Raise an ImageError if an image of this height and width is too large for one of `FORMATS`."""
     if max(size) > (longest := _LONGEST.get(form, max(size))):
-        raise PictureError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; choose another format")
+        raise ImageError(f"becomes {size[1]}x{size[0]} pixels, {form} has {longest} at most; choose another format")
 
 
 def _write_deep_png(path: str, pixels: np.ndarray, carried: Metadata) -> None:
@@ -365,7 +365,7 @@ def _png_chunks(carried: Metadata) -> Iterator[tuple[bytes, bytes]]:
 def _opened(file: str | BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
     """Yield a file at its beginning, and whether it is a TIFF file."""
     if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
-        raise PictureError("not a file")  # but perhaps a pipe, which to open would wait forever
+        raise ImageError("not a file")  # but perhaps a pipe, which to open would wait forever
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
@@ -373,21 +373,21 @@ def _opened(file: str | BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
             head = stream.read(4)
             stream.seek(0)
         except PermissionError as error:
-            raise PictureError("may not be read") from error
+            raise ImageError("may not be read") from error
         except OSError as error:
-            raise PictureError(error.strerror or "cannot be read") from error
+            raise ImageError(error.strerror or "cannot be read") from error
         if not head:
-            raise PictureError("an empty file")
+            raise ImageError("an empty file")
         yield stream, tiffs.is_tiff(head)
 
 
 @contextlib.contextmanager
 def _damage_named() -> Iterator[None]:
-    """Turn what Pillow raises into a PictureError; nothing but calls of Pillow is to stand within."""
+    """Turn what Pillow raises into an ImageError; nothing but calls of Pillow is to stand within."""
     try:
         yield
     except DAMAGE as error:
-        raise PictureError("damaged, or not a picture") from error
+        raise ImageError("damaged, or not an image") from error
 
 
 def _upper_bits(pixels: np.ndarray) -> np.ndarray:
@@ -401,7 +401,7 @@ def _as_image(pixels: np.ndarray) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return a picture of mode RGB or RGBA."""
+    """Return an image of mode RGB or RGBA."""
     mode = "RGBA" if image.has_transparency_data else "RGB"
     if image.mode in ("P", "PA"):
         image = image.convert(mode)

@@ -49,7 +49,7 @@ _OF_THE_FILE = {
 }
 # Descriptions that programs write for themselves: shape, channels and axes of the file that they are in.
 _FOR_PROGRAMS = re.compile(r'\s*(ImageJ=|<\?xml[^>]*>\s*(<!--.*?-->\s*)*<OME|<OME|\{"shape":)', re.DOTALL)
-# Attributes and elements of XMP: the size, and the gain maps, films and further XMP that only the old file holds.
+# Attributes and elements of XMP: the size, and the gain maps, videos and further XMP that only the old file holds.
 _XMP_NAMES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|xmpNote:HasExtendedXMP|(?:hdrgm|GCamera):\w+)"
 _XMP_OF_THE_FILE = re.compile(rb"\s" + _XMP_NAMES + rb"=(?:\"[^\"]*\"|'[^']*')|<(" + _XMP_NAMES + rb")>[^<]*</\1>")
 _PNG_SIGNATURE = 8  # bytes

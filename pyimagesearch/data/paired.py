@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
-from pyimagesearch.data.image_io import PICTURE_ENDINGS, PictureError, read_rgb, read_size
+from pyimagesearch.data.image_io import IMAGE_ENDINGS, ImageError, read_rgb, read_size
 from pyimagesearch.data.pairs import Pair
 from pyimagesearch.data.photographs import File, Photographs
 from pyimagesearch.data.sources import Skipped, Source
@@ -27,22 +27,22 @@ class PairedPhotographs:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [(self.scale * lr.height, self.scale * lr.width) for _, lr in self.files]
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, files=self.files[first:last])
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """See `Pictures`. HR is trimmed at the bottom and the right to `scale` times LR; nothing is reduced."""
+        """See `ImageSource`. HR is trimmed at the bottom and the right to `scale` times LR; nothing is reduced."""
         for hr_file, lr_file in self.files:
             path = os.path.join(self.lr_root, lr_file.name)
             try:
                 lr = read_rgb(path)  # [h, w, 3]
                 path = os.path.join(self.root, hr_file.name)
                 hr = read_rgb(path)  # [H, W, 3]
-            except (PictureError, OSError) as error:
+            except (ImageError, OSError) as error:
                 yield Skipped(printable(path), str(error))
             else:
                 height, width = (self.scale * side for side in lr.shape[:2])
@@ -94,7 +94,7 @@ def _match_folder(
     for file in photographs.files:
         try:
             pairs.append((file, _find_lr(file, lr_root, lr_names, taken, scale)))
-        except PictureError as error:
+        except ImageError as error:
             skipped.append(Skipped(printable(file.name), str(error)))
     if not pairs:
         raise UserError(f"{lr_root}: no image there belongs to one in {root}; {': '.join(skipped[0])}")
@@ -108,7 +108,7 @@ def _match_folder(
 
 def _names_by_stem(root: str) -> Mapping[str, Sequence[str]]:
     """Return the images below a folder, by their paths from there without what tells their kind."""
-    paths = sorted(path for path in pathlib.Path(root).rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
+    paths = sorted(path for path in pathlib.Path(root).rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
     if not paths:
         what = "no images in it" if os.path.isdir(root) else "no such folder"
         raise UserError(f"{root}: {what}; give the folder of the low-resolution images")
@@ -125,24 +125,24 @@ def _find_lr(
     """Return the LR image of an HR image, and note in `taken` that it is.
 
     Raises:
-        PictureError: there is none or more than one, it belongs to another, cannot be read, or is of another size.
+        ImageError: there is none or more than one, it belongs to another, cannot be read, or is of another size.
     """
     stem = _stem(file.name)
     names = [*lr_names.get(stem, ()), *lr_names.get(f"{stem}x{scale}", ())]
     if len(names) != 1:
         found = f"{len(names)} images" if names else "no image"
-        raise PictureError(f"{found} of that name in {printable(lr_root)}")
+        raise ImageError(f"{found} of that name in {printable(lr_root)}")
     (name,) = names
     if (other := taken.setdefault(name, file.name)) != file.name:
-        raise PictureError(f"its low-resolution image is that of {printable(other)}")
+        raise ImageError(f"its low-resolution image is that of {printable(other)}")
     try:
         lr = _describe(lr_root, name)
-    except (PictureError, OSError) as error:
-        raise PictureError(f"{printable(os.path.join(lr_root, name))}: {error}") from error
+    except (ImageError, OSError) as error:
+        raise ImageError(f"{printable(os.path.join(lr_root, name))}: {error}") from error
     excess = file.height - scale * lr.height, file.width - scale * lr.width
     if min(excess) < 0 or max(excess) >= scale:
         sizes = f"{file.width}x{file.height} pixels are not {scale} times {lr.width}x{lr.height}"
-        raise PictureError(f"{sizes}, the size of its low-resolution image")
+        raise ImageError(f"{sizes}, the size of its low-resolution image")
     return lr
 
 

@@ -1,4 +1,4 @@
-"""Pairs of low and high resolution: how one is made of a picture, and cut into records."""
+"""Pairs of low and high resolution: how one is made of an image, and cut into records."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,10 @@ from pyimagesearch.metrics import to_uint8
 
 
 class Pair(NamedTuple):
-    """A picture or a piece of one, in both resolutions.
+    """An image or a piece of one, in both resolutions.
 
     `lr` is uint8 RGB [h, w, 3], `hr` uint8 RGB [S*h, S*w, 3]; `top` and `left` are the place of the piece in the
-    picture called `name`, in LR pixels; `area` is what it stands for of that picture, in HR pixels, where None means
+    image called `name`, in LR pixels; `area` is what it stands for of that image, in HR pixels, where None means
     its own.
     """
 
@@ -28,14 +28,14 @@ class Pair(NamedTuple):
 
 
 def make_pair(name: str, hr: np.ndarray, scale: int) -> Pair:
-    """Return the pair of a picture, uint8 RGB [H, W, 3], trimmed to a multiple of `scale`; LR is made by `shrink`."""
+    """Return the pair of an image, uint8 RGB [H, W, 3], trimmed to a multiple of `scale`; LR is made by `shrink`."""
     height, width, _ = hr.shape
     hr = hr[: height // scale * scale, : width // scale * scale]
     return Pair(name, shrink(hr, scale), hr)
 
 
 def shrink(hr: np.ndarray, scale: int) -> np.ndarray:
-    """Reduce a picture by antialiased bicubic interpolation, as MATLAB's imresize does.
+    """Reduce an image by antialiased bicubic interpolation, as MATLAB's imresize does.
 
     Args:
         hr: uint8 RGB [scale * h, scale * w, 3].
@@ -58,7 +58,7 @@ def cut(pairs: Iterable[Pair], piece_size: int, crop_size: int | None = None) ->
             place for a crop is in one piece and no other. Pieces do not overlap if None.
 
     Yields:
-        The pieces; each stands for the part of the picture's area that it has of the places for a crop.
+        The pieces; each stands for the part of the image's area that it has of the places for a crop.
     """
     for pair in pairs:
         scale = pair.hr.shape[0] // pair.lr.shape[0]

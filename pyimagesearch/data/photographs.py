@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import tensorflow as tf
 from tqdm import tqdm
 
-from pyimagesearch.data.image_io import PICTURE_ENDINGS, PictureError, read_rgb, read_size
+from pyimagesearch.data.image_io import IMAGE_ENDINGS, ImageError, read_rgb, read_size
 from pyimagesearch.data.pairs import Pair, make_pair
 from pyimagesearch.data.sources import Skipped, Source, too_small
 from pyimagesearch.errors import UserError
@@ -19,7 +19,7 @@ from pyimagesearch.files import fault, find_files, kinds, printable, reason
 
 
 class File(NamedTuple):
-    """A picture's file: its path below a folder, its height and width in pixels, the SHA-256 of its content."""
+    """An image's file: its path below a folder, its height and width in pixels, the SHA-256 of its content."""
 
     name: str
     height: int
@@ -37,15 +37,15 @@ class Photographs:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [(file.height, file.width) for file in self.files]
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, files=self.files[first:last])
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         for file in self.files:
             try:
                 hr = read_rgb(os.path.join(self.root, file.name))
@@ -69,14 +69,14 @@ def folders(train_dir: str, test_dir: str, scale: int, min_size: int) -> Source:
         UserError: a folder has no photograph that can be used.
     """
     known, skipped = {}, []
-    held_out, pictures = find_pictures(test_dir), find_pictures(train_dir)
+    held_out, images = find_images(test_dir), find_images(train_dir)
     reserved = {os.path.realpath(os.path.join(test_dir, name)) for name in held_out.names}
-    names = [name for name in pictures.names if os.path.realpath(os.path.join(train_dir, name)) not in reserved]
+    names = [name for name in images.names if os.path.realpath(os.path.join(train_dir, name)) not in reserved]
     if not names:
         raise UserError(f"{train_dir}: all of its photographs are among the test images; give more")
     test = Photographs(test_dir, _usable(test_dir, held_out.names, min_size, known, skipped), scale)
     train = Photographs(train_dir, _usable(train_dir, names, min_size, known, skipped), scale)
-    return Source(train, test, skipped, [*pictures.unread, *held_out.unread])
+    return Source(train, test, skipped, [*images.unread, *held_out.unread])
 
 
 def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, seed: int) -> Source:
@@ -87,14 +87,14 @@ def folder(images_dir: str, test_fraction: float, scale: int, min_size: int, see
     Raises:
         UserError: there are fewer than two photographs that can be used.
     """
-    skipped, pictures = [], find_pictures(images_dir)
-    files = _usable(images_dir, pictures.names, min_size, {}, skipped)
+    skipped, images = [], find_images(images_dir)
+    files = _usable(images_dir, images.names, min_size, {}, skipped)
     if len(files) < 2:
         raise UserError(f"{images_dir}: one photograph cannot be split; add more or give test images")
     held_out = min(max(1, round(test_fraction * len(files))), len(files) - 1)
     test = set(random.Random(seed).sample(files, held_out))
     train, test = (tuple(file for file in files if (file in test) == wanted) for wanted in (False, True))
-    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped, pictures.unread)
+    return Source(Photographs(images_dir, train, scale), Photographs(images_dir, test, scale), skipped, images.unread)
 
 
 class Found(NamedTuple):
@@ -104,16 +104,16 @@ class Found(NamedTuple):
     unread: list[Skipped]
 
 
-def find_pictures(root: str) -> Found:
+def find_images(root: str) -> Found:
     """Find the photographs below a folder, and say in a line what else is there.
 
     Raises:
         UserError: there is no such folder, or no photograph in it.
     """
-    found = find_files(root, PICTURE_ENDINGS)
+    found = find_files(root, IMAGE_ENDINGS)
     if not found.files:
         what = "no photographs in it" if os.path.isdir(root) else "no such folder"
-        raise UserError(f"{root}: {what}; give a folder with {', '.join(PICTURE_ENDINGS)} files")
+        raise UserError(f"{root}: {what}; give a folder with {', '.join(IMAGE_ENDINGS)} files")
     if found.others:
         logging.info("%s: left out what is of no kind read: %s", printable(root), kinds(found.others))
     others = (printable(os.path.relpath(path, root)) for path in found.others)
@@ -131,15 +131,15 @@ def _usable(
     Those that cannot be used are added to `skipped`; those in `known` are among them, and the others are added to it.
     """
     files = []
-    for name in tqdm(names, desc=f"looking through {root}", unit=" pictures", disable=None):
+    for name in tqdm(names, desc=f"looking through {root}", unit=" images", disable=None):
         path = os.path.join(root, name)
         try:
             height, width = read_size(path)
             if small := too_small(height, width, min_size):
-                raise PictureError(small)
+                raise ImageError(small)
             sha256 = _sha256(path)
             if sha256 in known:
-                raise PictureError(f"the same file as {printable(known[sha256])}")
+                raise ImageError(f"the same file as {printable(known[sha256])}")
             known[sha256] = path
         except Exception as error:  # as above
             skipped.append(_skipped(name, error))
@@ -161,5 +161,5 @@ def _skipped(name: str, error: Exception) -> Skipped:
     elif isinstance(error, OSError):
         why = f"cannot be read: {reason(error)}"
     else:
-        why = str(error) if isinstance(error, PictureError) else fault(error)
+        why = str(error) if isinstance(error, ImageError) else fault(error)
     return Skipped(printable(name), why)

@@ -21,45 +21,45 @@ SAMPLE_SIZE = (300, 451)
 """The height and width of the smallest sample photograph, which is the one held out."""
 
 DIV2K_SIZE = (1404, 2040)
-"""About the height and width of a picture of DIV2K."""
+"""About the height and width of an image of DIV2K."""
 
 
 class Skipped(NamedTuple):
-    """A picture that is left out, and why."""
+    """An image that is left out, and why."""
 
     name: str
     reason: str
 
 
 def too_small(height: int, width: int, min_size: int) -> str | None:
-    """Return why a picture of this height and width cannot be used, if it is smaller than `min_size` on any side."""
+    """Return why an image of this height and width cannot be used, if it is smaller than `min_size` on any side."""
     if min(height, width) < min_size:
         return f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed"
     return None
 
 
-class Pictures(Protocol):
-    """Pictures in a settled order, which parts of can be sent to other processes and be read there."""
+class ImageSource(Protocol):
+    """Images in a settled order, which parts of can be sent to other processes and be read there."""
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """About the height and width of each picture, in pixels."""
+        """About the height and width of each image, in pixels."""
 
     def part(self, first: int, last: int) -> Self:
-        """Return the pictures from number `first` to before `last`."""
+        """Return the images from number `first` to before `last`."""
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
         """Read them, one after the other."""
 
 
 class Source(NamedTuple):
-    """The pictures to train on, those held out, and those of which it is known already that they are left out.
+    """The images to train on, those held out, and those of which it is known already that they are left out.
 
-    `unread` are files that do not claim to be pictures.
+    `unread` are files that do not claim to be images.
     """
 
-    train: Pictures
-    test: Pictures
+    train: ImageSource
+    test: ImageSource
     skipped: Sequence[Skipped] = ()
     unread: Sequence[Skipped] = ()
 
@@ -68,7 +68,7 @@ class Source(NamedTuple):
 class Div2k:
     """A part of a split of DIV2K, prepared by tensorflow-datasets in the folder `builder_dir`.
 
-    Pictures of less than `min_size` pixels on any side are skipped.
+    Images of less than `min_size` pixels on any side are skipped.
     """
 
     builder_dir: str
@@ -80,15 +80,15 @@ class Div2k:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [DIV2K_SIZE] * (self.last - self.first)
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, first=self.first + first, last=self.first + last)
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """See `Pictures`. The PNG files are read as DIV2K has them: tensorflow-datasets keeps their bytes."""
+        """See `ImageSource`. The PNG files are read as DIV2K has them: tensorflow-datasets keeps their bytes."""
         builder = tfds.builder_from_directory(self.builder_dir)
         examples = builder.as_dataset(
             split=f"{self.split}[{self.first}:{self.last}]",
@@ -108,11 +108,11 @@ def div2k(dataset: str, scale: int, min_size: int, manual_dir: str | None = None
     Args:
         dataset: its name in tensorflow-datasets, "div2k/bicubic_x4".
         scale: how many times larger HR is than LR.
-        min_size: the least height and width of a picture, in pixels.
+        min_size: the least height and width of an image, in pixels.
         manual_dir: a folder with DIV2K's own four zip files; they are downloaded if None.
 
     Raises:
-        UserError: most pictures are smaller than `min_size`; a zip file is missing or damaged, or cannot be downloaded.
+        UserError: most images are smaller than `min_size`; a zip file is missing or damaged, or cannot be downloaded.
     """
     _check_size("most photographs of DIV2K", DIV2K_SIZE, min_size)
     builder = tfds.builder(dataset)
@@ -157,15 +157,15 @@ class Samples:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [getattr(skimage.data, name)().shape[:2] for name in self.names]
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, names=self.names[first:last])
 
     def __iter__(self) -> Iterator[Pair]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         pairs = (make_pair(name, getattr(skimage.data, name)(), self.scale) for name in self.names)
         return cut(pairs, self.piece_size) if self.piece_size else pairs
 

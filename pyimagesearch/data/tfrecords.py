@@ -54,7 +54,7 @@ def serialize(pair: Pair) -> bytes:
 
 
 def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the pictures of a serialized record.
+    """Return the images of a serialized record.
 
     Args:
         example: a scalar string.
@@ -64,7 +64,7 @@ def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
         LR [h, w, 3] and HR [scale * h, scale * w, 3], uint8 in 0..255.
 
     Raises:
-        tf.errors.InvalidArgumentError: the record has another format, or its pictures another scale.
+        tf.errors.InvalidArgumentError: the record has another format, or its images another scale.
     """
     record = tf.io.parse_single_example(example, _FEATURES)
     tf.debugging.assert_equal(record["format"], tf.constant(FORMAT, tf.int64), "a record of another format")

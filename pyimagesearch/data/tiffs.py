@@ -93,7 +93,7 @@ def read_header(file: BinaryIO) -> Header:
         if not all(isinstance(side, int) and side > 0 for side in header.size):
             raise ValueError("no size")
     except DAMAGE as error:
-        raise TiffError("damaged, or not a picture") from error
+        raise TiffError("damaged, or not an image") from error
     return header
 
 
@@ -138,7 +138,7 @@ def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
             raise TiffError(f"pixels of {bits} bits, {kind}; save it with 8 or 16 bits a channel, unsigned")
         data = image.write_to_memory()
     except pyvips.Error as error:
-        raise TiffError(f"damaged, or not a picture that can be read ({_said(error)})") from error
+        raise TiffError(f"damaged, or not an image that can be read ({_said(error)})") from error
     dtype = np.uint8 if image.format == "uchar" else np.uint16
     pixels = np.frombuffer(data, dtype).reshape(image.height, image.width, image.bands)
     if image.interpretation == "cmyk":

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from pyimagesearch.data.degradations import Fixed
-from pyimagesearch.data.image_io import PICTURE_ENDINGS, PictureError, read_rgb
+from pyimagesearch.data.image_io import IMAGE_ENDINGS, ImageError, read_rgb
 from pyimagesearch.data.pairs import Pair, make_pair
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
@@ -22,11 +22,11 @@ Upscale = Callable[[np.ndarray], np.ndarray]
 """From uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
 
 SMALLEST_SIDE = 11
-"""Pixels that a picture must have left when it is trimmed and its border cut: the window of SSIM."""
+"""Pixels that an image must have left when it is trimmed and its border cut: the window of SSIM."""
 
 
 class Benchmark(NamedTuple):
-    """A folder of pictures whose truth is known: `files` are names, HR paths and LR paths, None where LR is made.
+    """A folder of images whose truth is known: `files` are names, HR paths and LR paths, None where LR is made.
 
     `degradation` is done to LR.
     """
@@ -47,7 +47,7 @@ class Benchmark(NamedTuple):
         return self._replace(name=name, degradation=degradation)
 
     def read(self, number: int) -> Pair:
-        """Read a picture, degraded in the same way each time: the name settles its noise.
+        """Read an image, degraded in the same way each time: the name settles its noise.
 
         Raises:
             UserError: it cannot be read or is too small, or its two sides do not belong together.
@@ -66,12 +66,12 @@ class Benchmark(NamedTuple):
         height, width = (self.scale * side for side in lr.shape[:2])
         excess = hr.shape[0] - height, hr.shape[1] - width
         if min(excess) < 0 or max(excess) >= self.scale:
-            raise UserError(f"{hr_path} and {lr_path}: not of the same picture, HR is not {self.scale} times as large")
+            raise UserError(f"{hr_path} and {lr_path}: not of the same image, HR is not {self.scale} times as large")
         return Pair(name, lr, hr[:height, :width])
 
 
 def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
-    """Find the pictures of a benchmark: `HR/`, and if it is there `LRx4/` with pictures of the same names.
+    """Find the images of a benchmark: `HR/`, and if it is there `LRx4/` with images of the same names.
 
     Args:
         name: what it is called.
@@ -79,31 +79,31 @@ def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
         scale: how many times larger HR is than LR.
 
     Raises:
-        UserError: a folder or a picture is missing, or there are several of one name.
+        UserError: a folder or an image is missing, or there are several of one name.
     """
     hr_folder, lr_folder = os.path.join(folder, "HR"), os.path.join(folder, f"LRx{scale}")
     hr_paths = _by_name(hr_folder)
     if not hr_paths:
-        raise UserError(f"benchmark {folder}: no pictures in {hr_folder}; put the true ones there")
+        raise UserError(f"benchmark {folder}: no images in {hr_folder}; put the true ones there")
     lr_is_made = not os.path.isdir(lr_folder)
     lr_paths = {} if lr_is_made else _by_name(lr_folder)
     files = []
-    for picture, hr_path in hr_paths.items():
-        lr_path = lr_paths.get(picture) or lr_paths.get(f"{picture}x{scale}")
+    for image, hr_path in hr_paths.items():
+        lr_path = lr_paths.get(image) or lr_paths.get(f"{image}x{scale}")
         if not lr_path and not lr_is_made:
-            raise UserError(f"{hr_path}: has no picture of that name in {lr_folder}")
-        files.append((picture, hr_path, lr_path))
+            raise UserError(f"{hr_path}: has no image of that name in {lr_folder}")
+        files.append((image, hr_path, lr_path))
     return Benchmark(name, scale, files)
 
 
 def _by_name(folder: str) -> dict[str, str]:
-    paths, found = {}, find_files(folder, PICTURE_ENDINGS)
+    paths, found = {}, find_files(folder, IMAGE_ENDINGS)
     if found.others:
         logging.info("%s: left out what is of no kind read: %s", printable(folder), kinds(found.others))
     for path in found.files:
         name = printable(os.path.splitext(os.path.relpath(path, folder))[0])
         if name in paths:
-            raise UserError(f"{paths[name]} and {path}: two pictures of one name; take one out of the benchmark")
+            raise UserError(f"{paths[name]} and {path}: two images of one name; take one out of the benchmark")
         paths[name] = path
     return paths
 
@@ -111,31 +111,31 @@ def _by_name(folder: str) -> dict[str, str]:
 def _read(path: str) -> np.ndarray:
     try:
         return read_rgb(path)
-    except PictureError as error:
+    except ImageError as error:
         raise UserError(f"{path}: {error}; take it out of the benchmark") from error
 
 
 class Row(NamedTuple):
-    """A model's score on a picture."""
+    """A model's score on an image."""
 
-    picture: str
+    image: str
     model: str
     score: scores.Score
 
 
 def evaluate(benchmark: Benchmark, models: Mapping[str, Upscale], vgg: keras.Model | None = None) -> Iterator[Row]:
-    """Measure models on a benchmark, picture by picture.
+    """Measure models on a benchmark, image by image.
 
     Args:
         benchmark: what on.
-        models: what makes pictures larger, by name.
+        models: what makes images larger, by name.
         vgg: the network whose features are compared; they are not if None.
 
     Yields:
-        A row for each model on each picture.
+        A row for each model on each image.
 
     Raises:
-        UserError: as `Benchmark.read` does, or a picture is too large for the memory or too small for the features.
+        UserError: as `Benchmark.read` does, or an image is too large for the memory or too small for the features.
     """
     distance = scores.perceptual_distance(vgg) if vgg else None
     for number, (_, hr_path, _) in enumerate(benchmark.files):
@@ -163,5 +163,5 @@ def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
 
 
 def means(rows: Sequence[Row]) -> scores.Score:
-    """Return the means over the pictures of some rows."""
+    """Return the means over the images of some rows."""
     return scores.mean_score([row.score for row in rows])

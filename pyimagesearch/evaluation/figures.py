@@ -10,11 +10,11 @@ from matplotlib.patches import Rectangle
 from pyimagesearch.inference.comparison import most_detailed, shrunk
 
 TRUTH_INSET_SIZE = 160
-"""The side of an inset's part of a picture beside its truth, in pixels."""
+"""The side of an inset's part of an image beside its truth, in pixels."""
 
 
 class Truth(NamedTuple):
-    """A picture's title, its truth, and by name what models made of it, uint8 RGB [H, W, 3], and a caption for each."""
+    """An image's title, its truth, and by name what models made of it, uint8 RGB [H, W, 3], and a caption for each."""
 
     title: str
     hr: np.ndarray
@@ -23,7 +23,7 @@ class Truth(NamedTuple):
 
 
 def against_truth(rows: Sequence[Truth]) -> Figure:
-    """Draw pictures whose truth is known, a row each: the whole, then the place with the most detail in each result."""
+    """Draw images whose truth is known, a row each: the whole, then the place with the most detail in each result."""
     columns = 2 + max(len(row.results) for row in rows)
     figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):

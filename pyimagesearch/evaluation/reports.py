@@ -51,7 +51,7 @@ COLUMNS = {
     "perceptual_distance": ("perceptual distance", ".3f"),
     "grid": ("grid", ".2f"),
     "detail": ("detail", ".2f"),
-    "seconds": ("s/picture", ".2f"),
+    "seconds": ("s/image", ".2f"),
 }
 """The heading of each measure in tables, and how its numbers are written."""
 
@@ -59,8 +59,8 @@ COLUMNS = {
 def protocol(measured: Measured) -> dict[str, str]:
     """Say how everything is measured."""
     said = {
-        "pictures": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
-        "means": "of the pictures' own figures",
+        "images": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
+        "means": "of the images' own figures",
         "psnr_y": f"PSNR on Y of ITU-R BT.601 (16..235), peak 255, at most {PSNR_OF_EQUALS:.0f} dB",
         "ssim_y": "SSIM on that Y: Gaussian window of 11 x 11 pixels, sigma 1.5, K1 0.01, K2 0.03, range 255",
         "psnr_rgb": "the same on red, green and blue together",
@@ -120,7 +120,7 @@ def table(scores: Mapping[str, Score]) -> str:
 def section(result: Result) -> str:
     """Return a benchmark's heading and table, as Markdown."""
     benchmark, rows = result
-    heading = f"## {benchmark.name}, ×{benchmark.scale}, pictures: {len(benchmark.files)}"
+    heading = f"## {benchmark.name}, ×{benchmark.scale}, images: {len(benchmark.files)}"
     return f"{heading}\n\n{table(by_model(rows))}\n\nLR: {lr_origin(benchmark)}."
 
 
@@ -142,7 +142,7 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
             benchmark.name: {
                 "scale": benchmark.scale,
                 "lr": lr_origin(benchmark),
-                "pictures": len(benchmark.files),
+                "images": len(benchmark.files),
                 "means": {model: score._asdict() for model, score in by_model(rows).items()},
             }
             for benchmark, rows in results
@@ -152,12 +152,12 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Return a line for each picture of each model, as CSV."""
+    """Return a line for each image of each model, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["benchmark", "picture", "model", *Score._fields])
+    writer.writerow(["benchmark", "image", "model", *Score._fields])
     for benchmark, rows in results:
-        writer.writerows([benchmark.name, row.picture, row.model, *row.score] for row in rows)
+        writer.writerows([benchmark.name, row.image, row.model, *row.score] for row in rows)
     return text.getvalue()
 
 
@@ -166,7 +166,7 @@ def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> 
     texts = {
         "results.md": markdown(results, measured),
         "results.json": as_json(results, measured),
-        "pictures.csv": as_csv(results),
+        "images.csv": as_csv(results),
     }
     for name, text in texts.items():
         with written_whole(os.path.join(folder, name)) as aside, open(aside, "w", encoding="utf-8") as file:
@@ -185,7 +185,7 @@ def from_worst_to_best(result: Result, methods: Mapping[str, Upscale]) -> Figure
 def _truth(benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:
     pair = benchmark.read(number)
     captions = {
-        row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.picture == pair.name
+        row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.image == pair.name
     }
     results = {name: upscale(pair.lr) for name, upscale in methods.items()}
     return Truth(pair.name, pair.hr, results, captions)

@@ -1,4 +1,4 @@
-"""Before and after: a picture beside each result, and a page with a slider for each."""
+"""Before and after: an image beside each result, and a page with a slider for each."""
 
 import base64
 import html
@@ -13,32 +13,32 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset
 from PIL import Image
 
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.data.metadata import fitting_profile
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
 from pyimagesearch.metrics import to_uint8
 
 WHOLE_SIZE = 1000
-"""The longest side of a whole picture in a figure, in pixels."""
+"""The longest side of a whole image in a figure, in pixels."""
 
 VIEW_SIZE = 1200
 """The longest side of what a page shows of a result, in pixels."""
 
 INSET_PARTS = 12
-"""How many times smaller than the picture's longest side an inset's part of it is, before and after."""
+"""How many times smaller than the image's longest side an inset's part of it is, before and after."""
 
 
 class View(NamedTuple):
-    """What a page shows of a picture, before and after, as addresses of embedded JPEG files."""
+    """What a page shows of an image, before and after, as addresses of embedded JPEG files."""
 
     name: str
     before: str
     after: str
 
 
-def view(name: str, before: Picture, after: Picture) -> View:
-    """Return the middle of a result, pixel by pixel, and the same part of the picture enlarged by interpolation."""
+def view(name: str, before: LoadedImage, after: LoadedImage) -> View:
+    """Return the middle of a result, pixel by pixel, and the same part of the image enlarged by interpolation."""
     height, width, _ = after.pixels.shape
     top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
     part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
@@ -54,7 +54,7 @@ def _as_url(image: np.ndarray, icc: bytes | None) -> str:
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, what is transparent over white."""
+    """Return an image [H, W, C] as uint8 RGB, what is transparent over white."""
     pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     colours = pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
     if pixels.shape[-1] in (1, 3):
@@ -66,15 +66,15 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 def _enlarged_part(
     before: np.ndarray, whole: tuple[int, ...], top: int, left: int, height: int, width: int
 ) -> np.ndarray:
-    """Enlarge that part of a picture by interpolation which is at this place of it when it has the shape `whole`."""
+    """Enlarge that part of an image by interpolation which is at this place of it when it has the shape `whole`."""
     down, across = before.shape[0] / whole[0], before.shape[1] / whole[1]
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
     image = Image.fromarray(np.ascontiguousarray(_rgb(before)))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
-def before_and_after(before: Picture, after: Picture) -> Figure:
-    """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
+def before_and_after(before: LoadedImage, after: LoadedImage) -> Figure:
+    """Draw an image, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
     height, width, _ = after.pixels.shape
     top, left, size = most_detailed(after.pixels, max(64, max(height, width) // INSET_PARTS))
     insets = {
@@ -89,19 +89,19 @@ def before_and_after(before: Picture, after: Picture) -> Figure:
         inset.imshow(image, extent=(left, left + size, top + size, top))
         inset.set(xticks=[], yticks=[])
         for line in mark_inset(whole, inset, loc1=1, loc2=2, fc="none", ec="blue"):
-            line.set_in_layout(False)  # otherwise room is made for the lines, and the pictures shrink
+            line.set_in_layout(False)  # otherwise room is made for the lines, and the images shrink
     return figure
 
 
 def shrunk(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, at most `WHOLE_SIZE` pixels high and wide."""
+    """Return an image [H, W, C] as uint8 RGB, at most `WHOLE_SIZE` pixels high and wide."""
     image = Image.fromarray(np.ascontiguousarray(_rgb(pixels)))
     image.thumbnail((WHOLE_SIZE, WHOLE_SIZE))
     return np.asarray(image)
 
 
 def most_detailed(pixels: np.ndarray, size: int) -> tuple[int, int, int]:
-    """Return top, left and side, at most `size`, of the square of a picture that has the strongest edges."""
+    """Return top, left and side, at most `size`, of the square of an image that has the strongest edges."""
     height, width, _ = pixels.shape
     size = min(height, width, size)
     grey = cv2.cvtColor(shrunk(pixels), cv2.COLOR_RGB2GRAY)

@@ -21,7 +21,7 @@ from pyimagesearch.inference.generators import fold_batch_norm
 
 
 class Format(NamedTuple):
-    """How a format's files or folders end, of which dtype its pictures are, what Keras calls it, what it needs."""
+    """How a format's files or folders end, of which dtype its images are, what Keras calls it, what it needs."""
 
     ending: str
     dtype: str

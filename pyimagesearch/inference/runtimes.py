@@ -63,7 +63,7 @@ def _mirrored_devices() -> list[str | None]:
 
 
 def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:
-    """Return a network as a function of pictures or features of any size, which `threads` can call at once.
+    """Return a network as a function of images or features of any size, which `threads` can call at once.
 
     Args:
         network: a model from [B, h, w, C].

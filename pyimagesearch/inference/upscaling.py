@@ -1,4 +1,4 @@
-"""Whole pictures, made larger by a generator, in tiles that leave no seams, or by interpolation."""
+"""Whole images, made larger by a generator, in tiles that leave no seams, or by interpolation."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pyimagesearch import devices
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference.consistency import hold_colours, project
 from pyimagesearch.inference.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
@@ -34,7 +34,7 @@ VISIBLE = 1 / 32
 _LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601, full range
 
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
-"""What is raised where a picture needs more memory than there is."""
+"""What is raised where an image needs more memory than there is."""
 
 
 class Piece(NamedTuple):
@@ -66,7 +66,7 @@ def pieces(length: int, longest: int, reach: int) -> list[Piece]:
 
 
 class Upscaler:
-    """Makes pictures larger by a generator; each result is that of the whole picture, whatever the tiles are.
+    """Makes images larger by a generator; each result is that of the whole image, whatever the tiles are.
 
     Reduced again, a result has the colours of its input: see `consistency`.
     """
@@ -84,7 +84,7 @@ class Upscaler:
         Args:
             generator: from `generators.load_generator`.
             runtime: "tensorflow" or "openvino".
-            precision: "float32" or "bfloat16", which is for pictures of 8 bits; those of 16 are computed in float32.
+            precision: "float32" or "bfloat16", which is for images of 8 bits; those of 16 are computed in float32.
             tile: the side of the largest window, in LR pixels, that is computed at once; by default `TILE`.
             faithful: whether a result, reduced again, is to be its input to the pixel, as far as its range permits.
 
@@ -110,7 +110,7 @@ class Upscaler:
             )
 
     def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Make a picture larger.
+        """Make an image larger.
 
         Args:
             lr: RGB [h, w, 3], uint8 or uint16.
@@ -141,7 +141,7 @@ class Upscaler:
 
     @functools.cached_property
     def _exact(self) -> Self:
-        """What computes pictures of 16 bits: bfloat16 has 8."""
+        """What computes images of 16 bits: bfloat16 has 8."""
         return self._make_exact()
 
     def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[int], None]) -> np.ndarray:
@@ -193,30 +193,30 @@ def _seen_from(whole: slice, part: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
-def upscale_picture(
-    picture: Picture, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
-) -> Picture:
-    """Make a picture larger, with all that it carries: grey stays grey, and transparency becomes larger with it.
+def upscale_image(
+    image: LoadedImage, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
+) -> LoadedImage:
+    """Make an image larger, with all that it carries: grey stays grey, and transparency becomes larger with it.
 
     Args:
-        picture: from `image_io.read_picture`.
+        image: from `image_io.read_image`.
         upscale: makes RGB larger.
         outscale: how many times larger the result is; the generator's scale if None, otherwise its result is resampled.
         progress: as for `Upscaler`.
     """
-    channels = picture.pixels.shape[-1]
-    colours = picture.pixels[..., : 3 if channels > 2 else 1]
+    channels = image.pixels.shape[-1]
+    colours = image.pixels[..., : 3 if channels > 2 else 1]
     if channels in (2, 4):
-        colours = filled(colours, picture.pixels[..., -1])
+        colours = filled(colours, image.pixels[..., -1])
     sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)[..., : colours.shape[-1]]
     if channels in (2, 4):
         height, width, _ = sr.shape
-        alpha = cv2.resize(picture.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
+        alpha = cv2.resize(image.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
         sr = np.concatenate([sr, alpha[..., None]], axis=-1)
     if outscale:
-        height, width = (max(1, round(outscale * length)) for length in picture.pixels.shape[:2])
+        height, width = (max(1, round(outscale * length)) for length in image.pixels.shape[:2])
         sr = resample(sr, height, width)
-    return dataclasses.replace(picture, pixels=sr)
+    return dataclasses.replace(image, pixels=sr)
 
 
 def filled(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -241,7 +241,7 @@ def filled(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a picture, uint8 or uint16 [H, W, C], in another size, by antialiased bicubic interpolation."""
+    """Return an image, uint8 or uint16 [H, W, C], in another size, by antialiased bicubic interpolation."""
 
     def one(channel: np.ndarray) -> np.ndarray:
         image = Image.fromarray(channel if channel.dtype == np.uint8 else channel.astype(np.float32))
@@ -252,6 +252,6 @@ def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge pictures, uint8 RGB [B, h, w, 3], by bicubic interpolation; uint8 RGB [B, scale*h, scale*w, 3]."""
+    """Enlarge images, uint8 RGB [B, h, w, 3], by bicubic interpolation; uint8 RGB [B, scale*h, scale*w, 3]."""
     _, height, width, _ = lr.shape
     return to_uint8(tf.image.resize(lr, (height * scale, width * scale), "bicubic").numpy())

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import skimage.data
-from conftest import picture
+from conftest import random_image
 from PIL import Image
 
 from pyimagesearch import metrics
@@ -118,7 +118,7 @@ def test_jpeg_is_what_other_programs_write(photograph, subsampled, code):
 
 @pytest.mark.parametrize("offset", [(0, 0), (3, 5)])
 def test_jpeg_puts_its_blocks_where_it_is_told(offset):
-    image = picture(96, 96)
+    image = random_image(96, 96)
     found = degradations.jpeg(image, 1, subsampled=False, offset=offset).astype(int)
     for axis in (0, 1):
         steps = np.abs(np.diff(found, axis=axis)).mean(axis=(1 - axis, 2))  # [95]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import enlarged, picture, save
+from conftest import enlarged, random_image, save
 from PIL import Image
 
 import create_tfrecords
@@ -16,7 +16,7 @@ from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.errors import UserError
 
 
-def test_lr_pictures_are_those_of_matlab(shared_data):
+def test_lr_images_are_those_of_matlab(shared_data):
     hr = np.asarray(Image.open(shared_data / "Set5" / "HR" / "img_002.png").convert("RGB"))
     matlab = np.asarray(Image.open(shared_data / "Set5" / "LRx4" / "img_002.png").convert("RGB"))
     difference = pairs.shrink(hr, 4).astype(int) - matlab
@@ -41,7 +41,7 @@ def matlab_imresize(image, scale):
 
 
 @pytest.mark.parametrize("name", ["budgie", "skyline"])
-def test_lr_pictures_are_those_of_matlabs_formula(name):
+def test_lr_images_are_those_of_matlabs_formula(name):
     hr = read_rgb(str(pathlib.Path(__file__).parents[2] / "docs" / "photographs" / "HR" / f"{name}.png"))
     difference = np.abs(pairs.shrink(hr, 4) - matlab_imresize(hr, 4))
     assert difference[2:-2, 2:-2].max() <= 1 and np.mean(difference[2:-2, 2:-2] > 0) < 1e-3
@@ -71,7 +71,7 @@ def test_crops_larger_than_the_photographs_are_refused_with_a_size_that_works():
         sources.div2k("div2k/bicubic_x4", 4, 1408)
 
 
-def test_pieces_without_crops_tile_the_picture(make_pair):
+def test_pieces_without_crops_tile_the_image(make_pair):
     pair = make_pair(31, 50)
     seen = np.zeros((31, 50), int)
     for piece in pairs.cut([pair], 64):
@@ -101,7 +101,7 @@ class Div2k:
 
     def __init__(self, folder):
         self.folder = folder
-        self.hr = {f"{i:04d}": picture(152, 160, i) for i in (1, 2, 3, 801)}
+        self.hr = {f"{i:04d}": random_image(152, 160, i) for i in (1, 2, 3, 801)}
         self.lr = {name: pairs.shrink(hr, 4) for name, hr in self.hr.items()}
         self.zips = {}
         for split, names in (("train", ["0001", "0002", "0003"]), ("valid", ["0801"])):
@@ -110,10 +110,10 @@ class Div2k:
             self._zip(f"DIV2K_{split}_HR.zip", hr)
             self._zip(f"DIV2K_{split}_LR_bicubic_X4.zip", lr)
 
-    def _zip(self, name, pictures):
+    def _zip(self, name, images):
         path = self.folder / name
         with zipfile.ZipFile(path, "w") as archive:
-            for member, image in pictures.items():
+            for member, image in images.items():
                 save(self.folder / "member.png", image)
                 archive.write(self.folder / "member.png", member)
         (self.folder / "member.png").unlink()
@@ -137,14 +137,14 @@ def test_div2k_comes_whole_from_the_genuine_builder(div2k):
     source = sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     train, test = list(source.train), list(source.test)
 
-    def pictures(pairs):
+    def images(pairs):
         return {(pair.lr.tobytes(), pair.hr.tobytes()) for pair in pairs}
 
     def expected(*names):
         return {(div2k.lr[name].tobytes(), div2k.hr[name].tobytes()) for name in names}
 
-    assert pictures(train) == expected("0001", "0002", "0003")
-    assert pictures(test) == expected("0801")
+    assert images(train) == expected("0001", "0002", "0003")
+    assert images(test) == expected("0801")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -159,7 +159,7 @@ def test_the_command_makes_records_of_div2k(div2k, tmp_path, processes):
     assert len(tfrecords.locate_records(tfrecords.find_shards(str(records), "train", 4)).offsets) == 3
 
 
-def test_pictures_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
+def test_images_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
     size = "160x152 pixels are too few, 160x160 are needed"
     source = sources.div2k("div2k/bicubic_x4", 4, 160, str(div2k.folder))
     assert {skipped.reason for part in source[:2] for skipped in part} == {size}

@@ -23,7 +23,7 @@ from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[2]
 CAT = data.chelsea()
-PICTURES = [
+IMAGES = [
     CAT[None, 100:137, 150:201],  # the nose, 37x51
     CAT[None, 60:124, 100:140],
     np.stack([CAT[:30, :31], CAT[100:130, 200:231]]),
@@ -63,9 +63,9 @@ def exported(generator, tmp_path_factory):
     return run
 
 
-def test_a_saved_model_takes_and_gives_pictures_of_8_bits(generator, exported):
+def test_a_saved_model_takes_and_gives_images_of_8_bits(generator, exported):
     upscale = tf.saved_model.load(exported("saved_model")).signatures["serving_default"]
-    for lr in PICTURES:
+    for lr in IMAGES:
         sr = upscale(lr=tf.constant(lr))["sr"].numpy()
         assert sr.dtype == np.uint8
         np.testing.assert_allclose(sr.astype(int), to_uint8(generator(lr)), atol=1)
@@ -74,14 +74,14 @@ def test_a_saved_model_takes_and_gives_pictures_of_8_bits(generator, exported):
 def test_onnx_runtime_computes_what_keras_computes(generator, exported):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-dev.txt")
     session = onnxruntime.InferenceSession(exported("onnx"))
-    for lr in PICTURES:
+    for lr in IMAGES:
         (sr,) = session.run(["sr"], {"lr": lr.astype(np.float32)})
         np.testing.assert_allclose(sr, generator(lr), atol=TOLERANCE)
 
 
 def test_opencv_computes_what_keras_computes(generator, exported):
     network = cv2.dnn.readNetFromONNX(exported("onnx"))
-    for lr in PICTURES:
+    for lr in IMAGES:
         network.setInput(lr.astype(np.float32))
         np.testing.assert_allclose(network.forward(), generator(lr), atol=TOLERANCE)
 
@@ -90,7 +90,7 @@ def test_litert_computes_what_keras_computes(generator, exported):
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs requirements-dev.txt")
     interpreter = litert.Interpreter(exported("litert"))
     (lr_place,), (sr_place,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for lr in PICTURES:
+    for lr in IMAGES:
         interpreter.resize_tensor_input(lr_place["index"], lr.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(lr_place["index"], lr.astype(np.float32))
@@ -216,21 +216,30 @@ def test_half_the_space_holds_the_generator_itself(generator, tmp_path):
         assert sum(item.size for item in stored) == sum(weight.numpy().size for weight in generator.weights)
 
 
-def test_a_mixture_of_two_generators_can_be_exported(generator, tmp_path):
+def test_an_interpolation_of_two_generators_can_be_exported(generator, tmp_path):
     keras.utils.set_random_seed(2)
     other = SRGAN.generator(4, 8, 2)
     models = [str(tmp_path / name) for name in ("faithful.keras", "sharp.keras")]
     for network, path in zip((generator, other), models, strict=True):
         network.save(path)
-    flags = ["--format", "keras", "--model", *models, "--blend", "0.25", "--output", str(tmp_path / "mixture.keras")]
+    flags = [
+        "--format",
+        "keras",
+        "--model",
+        *models,
+        "--alpha",
+        "0.25",
+        "--output",
+        str(tmp_path / "interpolated.keras"),
+    ]
     assert script.main(flags) == 0
-    mixture = keras.models.load_model(tmp_path / "mixture.keras").get_weights()
-    for found, one, two in zip(mixture, generator.get_weights(), other.get_weights(), strict=True):
+    interpolated = keras.models.load_model(tmp_path / "interpolated.keras").get_weights()
+    for found, one, two in zip(interpolated, generator.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(found, (0.75 * one + 0.25 * two).astype(np.float16))
 
 
 def test_one_generator_is_exported_or_two_are_mixed(refused):
-    for flags in (["one.keras", "two.keras"], ["one.keras", "--blend", "0.5"]):
+    for flags in (["one.keras", "two.keras"], ["one.keras", "--alpha", "0.5"]):
         with pytest.raises(SystemExit, match="2"):
             refused("--format", "keras", "--model", *flags)
 

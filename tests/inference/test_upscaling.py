@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, randomize
+from conftest import random_image, randomize
 
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.data.metadata import Metadata
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import runtimes, upscaling
-from pyimagesearch.inference.upscaling import Upscaler, pieces, upscale_picture, within
+from pyimagesearch.inference.upscaling import Upscaler, pieces, upscale_image, within
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.srgan import SRGAN
 
@@ -59,7 +59,7 @@ def test_pieces_of_a_piece_use_what_it_has_beyond():
 def test_tiles_leave_no_trace(as_made, monkeypatch, size, blocks, options):
     monkeypatch.setattr(upscaling, "HEAD_TILE", 16)
     generator = make_generator(blocks, **options)
-    lr = picture(*size)
+    lr = random_image(*size)
     whole = generator(lr[None].astype("float32")).numpy()[0]
     deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # of 16 bits, to see more of a trace
     np.testing.assert_allclose(deep / 257, whole.clip(0, 255), atol=0.02)
@@ -67,21 +67,21 @@ def test_tiles_leave_no_trace(as_made, monkeypatch, size, blocks, options):
 
 
 def test_tiles_of_8_bits_are_rounded(as_made):
-    generator, lr = make_generator(), picture(40, 50)
+    generator, lr = make_generator(), random_image(40, 50)
     sr = Upscaler(generator, tile=32)(lr)
     whole = generator(lr[None].astype("float32")).numpy()[0]
     assert sr.dtype == np.uint8 and np.abs(sr - whole).max() < 0.52
 
 
 def test_in_bfloat16_results_are_near():
-    generator, lr = make_generator(), picture(40, 50)
+    generator, lr = make_generator(), random_image(40, 50)
     near = Upscaler(generator, precision="bfloat16", tile=32)(lr).astype(int)
     assert 0 < np.abs(near - Upscaler(generator)(lr)).mean() < 2
 
 
 def test_progress_adds_up_to_the_pixels():
     done = []
-    Upscaler(make_generator(), tile=32)(picture(50, 70), done.append)
+    Upscaler(make_generator(), tile=32)(random_image(50, 70), done.append)
     assert sum(done) == 50 * 70 and len(done) > 4
 
 
@@ -102,9 +102,9 @@ def test_without_memory_tiles_become_smaller(caplog):
         return trunk(window)
 
     upscale.trunk = small_trunk
-    sr = upscale(picture(100, 40))
+    sr = upscale(random_image(100, 40))
     assert max(windows) == 100 and windows[-1] <= 50 and "tiles of 32 pixels" in caplog.text
-    np.testing.assert_allclose(sr, Upscaler(generator)(picture(100, 40)), atol=1)
+    np.testing.assert_allclose(sr, Upscaler(generator)(random_image(100, 40)), atol=1)
     assert upscale.tile == 32
 
 
@@ -116,11 +116,11 @@ def test_if_no_tile_is_small_enough_that_is_told():
 
     upscale.trunk = trunk
     with pytest.raises(MemoryError):
-        upscale(picture(100, 40))
+        upscale(random_image(100, 40))
 
 
-def test_a_strategy_computes_each_picture_once(as_made, two_replicas):
-    lr = picture(5, 7)
+def test_a_strategy_computes_each_image_once(as_made, two_replicas):
+    lr = random_image(5, 7)
     with two_replicas.scope():
         generator = make_generator()
         sr = Upscaler(generator)(lr)
@@ -143,7 +143,7 @@ def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_repl
         return on_this_device if network.name == "trunk" else compute
 
     monkeypatch.setattr(runtimes, "_on_device", recorded)
-    lr = picture(90, 30)
+    lr = random_image(90, 30)
     with two_replicas.scope():
         generator = make_generator()
         sr = Upscaler(generator)(lr)
@@ -154,7 +154,7 @@ def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_repl
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
-def test_pictures_of_16_bits_are_computed_in_float32(runtime):
+def test_images_of_16_bits_are_computed_in_float32(runtime):
     generator = make_generator()
     lr = np.random.default_rng(0).integers(0, 2**16, (40, 50, 3), np.uint16)
     half, full = (Upscaler(generator, runtime, precision, tile=32) for precision in ("bfloat16", "float32"))
@@ -168,9 +168,9 @@ def test_pictures_of_16_bits_are_computed_in_float32(runtime):
 def test_grey_and_transparency_and_depth_stay(channels, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 9, channels), dtype)
     pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # nothing is hidden
-    before = Picture(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
+    before = LoadedImage(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
     upscale = Upscaler(make_generator())
-    after = upscale_picture(before, upscale)
+    after = upscale_image(before, upscale)
     assert after.pixels.shape == (24, 36, channels) and after.pixels.dtype == dtype
     assert after.metadata == before.metadata
     if channels > 2:
@@ -178,9 +178,9 @@ def test_grey_and_transparency_and_depth_stay(channels, dtype):
 
 
 def test_what_is_opaque_stays_opaque():
-    pixels = np.dstack([picture(6, 9), np.full((6, 9), 255, np.uint8)])
+    pixels = np.dstack([random_image(6, 9), np.full((6, 9), 255, np.uint8)])
     pixels[:, 5:, 3] = 0
-    alpha = upscale_picture(Picture(pixels), Upscaler(make_generator())).pixels[..., 3]
+    alpha = upscale_image(LoadedImage(pixels), Upscaler(make_generator())).pixels[..., 3]
     assert (alpha[:, :12] == 255).all() and (alpha[:, -8:] == 0).all()
 
 
@@ -205,7 +205,7 @@ def test_an_object_has_its_own_colour_up_to_its_edge(monkeypatch, colour, hidden
         return cv2.resize(lr, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
 
     pixels = disc(colour, hidden, dtype)
-    result = upscale_picture(Picture(pixels), mix, outscale).pixels
+    result = upscale_image(LoadedImage(pixels), mix, outscale).pixels
     seen = result[..., -1] > 0
     step = np.iinfo(dtype).max // 255
     assert np.abs(result[seen][:, :-1] / step - colour).max() <= 1 and 0.2 < seen.mean() < 0.6
@@ -224,8 +224,8 @@ def test_colours_of_what_can_be_seen_are_left_alone():
 
 @pytest.mark.parametrize(("outscale", "size"), [(2, (12, 18)), (1.5, (9, 14)), (6, (36, 54))])
 def test_results_can_be_of_another_size(outscale, size):
-    before, upscale = Picture(picture(6, 9)), Upscaler(make_generator())
-    after = upscale_picture(before, upscale, outscale)
+    before, upscale = LoadedImage(random_image(6, 9)), Upscaler(make_generator())
+    after = upscale_image(before, upscale, outscale)
     assert after.pixels.shape == (*size, 3) and after.pixels.dtype == np.uint8
 
 

@@ -238,13 +238,13 @@ def two_convolutions(lr):
 @pytest.mark.parametrize("network", [no_convolution, three_times_as_large, two_convolutions])
 def test_a_network_of_another_kind_is_refused(network):
     lr = keras.Input((None, None, 3))
-    with pytest.raises(UserError, match="the generator to start from: not a network of this program"):
+    with pytest.raises(UserError, match="the initial generator: not a network of this program"):
         builders.shaped_like(Config(), keras.Model(lr, network(lr)))
 
 
 def test_a_network_that_computes_something_else_is_refused():
     other = keras.models.clone_model(builders.build_generator(SMALL), clone_function=without_scaling)
-    with pytest.raises(UserError, match="the generator to start from: not a network of this program"):
+    with pytest.raises(UserError, match="the initial generator: not a network of this program"):
         builders.shaped_like(Config(), other)
 
 

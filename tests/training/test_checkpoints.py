@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(part, damage, tmp_path,
         path.write_bytes({"cut": data[: len(data) // 2], "emptied": b"", "altered": data}[damage])
     stage = pretraining(seed=2)
     assert Checkpoints(str(tmp_path), stage).restore() == 2
-    assert "step-4: damaged, left aside" in caplog.text and "going on from step 2" in caplog.text
+    assert "step-4: damaged, skipped" in caplog.text and "resuming from step 2" in caplog.text
     expected, _ = saved(tmp_path / "other", 2)
     for one, other in zip(everything(expected), everything(stage), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(part, damage, tmp_path,
 def test_where_all_checkpoints_are_damaged_training_does_not_silently_start_over(tmp_path):
     saved(tmp_path, 1)
     (tmp_path / "step-1.index").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{tmp_path}: no checkpoint there is sound; remove that folder"):
+    with pytest.raises(UserError, match=f"{tmp_path}: all checkpoints are damaged; remove this folder"):
         Checkpoints(str(tmp_path), pretraining()).restore()
 
 

@@ -53,7 +53,7 @@ def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
     with pytest.raises(UserError) as refused:
         begin(paths, other, precision="bfloat16", global_batch_size=64)
     message = str(refused.value)
-    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "start afresh" in message
+    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "start over" in message
     assert "global_batch_size" not in message
     begin(paths, precision="float32", global_batch_size=64)
 
@@ -126,7 +126,7 @@ def test_checkpoints_without_their_configuration_are_refused(paths, text):
     os.remove(paths.model("config.json"))
     if text is not None:
         pathlib.Path(paths.model("config.json")).write_text(text)
-    with pytest.raises(UserError, match="config.json: missing or damaged, .*start afresh"):
+    with pytest.raises(UserError, match="config.json: missing or damaged, .*start over"):
         begin(paths)
 
 
@@ -178,9 +178,9 @@ def test_settings_that_earlier_versions_did_not_have_are_the_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("half of a fi", "damaged, it is no JSON"),
-        ("[1, 2]", "not the config.json of a run"),
-        ('{"sede": 7, "\\n": 1}', r"not known: '\n', 'sede'; remove them"),
+        ("half of a fi", "damaged, not valid JSON"),
+        ("[1, 2]", "not a config.json"),
+        ('{"sede": 7, "\\n": 1}', r"unknown settings: '\n', 'sede'; remove them"),
         ('{"seed": "7"}', 'seed cannot be "7"'),
         ('{"seed": -1}', "seed cannot be -1"),
         ('{"seed": null}', "seed cannot be null"),

@@ -42,7 +42,7 @@ def sgd(monkeypatch):
 
 
 def assert_near(one, other):
-    """That pictures in 0..255 differ by rounding alone: in one process layers' names differ, and with them sums."""
+    """That images in 0..255 differ by rounding alone: in one process layers' names differ, and with them sums."""
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
@@ -89,7 +89,7 @@ def test_both_stages_keep_everything_and_go_on_with_two_replicas(two_replicas, t
         whole = train_both(tmp_path / "whole", make_pair, 2)
         copy_first_epoch(tmp_path / "whole", tmp_path / "parts")
         parts = train_both(tmp_path / "parts", make_pair, 2)
-    assert caplog.text.count("going on from step 2") == 2
+    assert caplog.text.count("resuming from step 2") == 2
     lr = make_pair().lr[None].astype("float32")
     assert_near(parts(lr), whole(lr))
     outputs = tmp_path / "whole" / "outputs"
@@ -119,7 +119,7 @@ def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path,
     with two_replicas.scope():
         after_two = pretrain(tmp_path / "parts", make_pair, 2, epochs=2)(lr)
     parts = pretrain(tmp_path / "parts", make_pair, 1, epochs=3)(lr)
-    assert "going on from step 2" in caplog.text and "going on from step 4" in caplog.text
+    assert "resuming from step 2" in caplog.text and "resuming from step 4" in caplog.text
     assert np.abs(after_two - whole).max() > 1
     assert_near(parts, whole)
 
