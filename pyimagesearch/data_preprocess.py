@@ -241,7 +241,7 @@ def load_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _reader(records: tfrecords.Places, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _reader(records: tfrecords.Locations, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function that reads the record of a visit, given the number of the visit, a scalar int64.
 
     A pass has as many visits as there are records. The visits of a pass are evenly spaced over the total area of the

@@ -524,7 +524,7 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
         (["--alpha", "0"], "--alpha goes with --input"),
         (
             ["--input", "photos", "--tile", "20"],
-            "tiles of 20 pixels: too small, the generator sees 16 pixels",
+            "tiles of 20 pixels: too small, the radius of the receptive field is 16 pixels",
         ),
         (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: names one file"),
         (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),

@@ -116,7 +116,7 @@ def test_images_that_cannot_be_used_are_listed_and_the_rest_goes_on(root, proces
     rows = list(csv.reader((root / "records" / "skipped.csv").open()))
     assert rows == [
         ["name", "reason"],
-        ["zu klein, wirklich.png", "10x10 pixels are too few, 32x32 are needed"],
+        ["zu klein, wirklich.png", "10x10 pixels are too small, 32x32 are needed"],
         ["03.png", "damaged, or not an image"],
     ]
 
@@ -125,7 +125,7 @@ def test_files_that_are_no_photographs_are_listed_but_do_not_count(root):
     (root / "images" / "video.mpg").write_text("a video")
     assert create(root, strict=True)["skipped"] == 0
     rows = list(csv.reader((root / "records" / "skipped.csv").open()))
-    assert rows[1:] == [["video.mpg", "the name does not end as that of a photograph"]]
+    assert rows[1:] == [["video.mpg", "not an image by the ending of its name"]]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -147,7 +147,7 @@ def test_strictly_what_is_known_before_is_told_before(root):
 def test_records_are_not_overwritten(root):
     create(root)
     before = contents(root / "records")
-    with pytest.raises(UserError, match="records: holds records already"):
+    with pytest.raises(UserError, match="records: already has records"):
         create(root)
     assert contents(root / "records") == before
 
@@ -210,7 +210,7 @@ def test_a_shard_that_was_damaged_meanwhile_is_made_again(root):
 def test_an_unfinished_creation_of_other_images_is_refused(root):
     interrupt(root)
     save(root / "images" / "00.png", random_image(60, 80, 77))
-    with pytest.raises(UserError, match="holds an unfinished creation of other images or other settings"):
+    with pytest.raises(UserError, match="has unfinished records of other images or other settings"):
         create(root)
 
 
@@ -235,7 +235,7 @@ def test_a_creation_killed_at_random_moments_ends_with_the_same_records(tmp_path
         assert process.returncode and b"Traceback" not in err
     capsys.readouterr()
     assert create_tfrecords.main([*flags, str(records)]) == 0
-    assert "shards are complete, going on with the others" in capsys.readouterr().out
+    assert "shards are complete; making the other shards" in capsys.readouterr().out
     assert contents(records) == contents(tmp_path / "undisturbed")
 
 

@@ -71,12 +71,12 @@ def test_pairs_are_held_out_together_and_can_be_read_in_parts(root):
         (
             lambda root: save(root / "HR" / "a.jpg", random_image(40, 48)),
             "a.png",
-            "its low-resolution image is that of a.jpg",
+            "its low-resolution image already belongs to a.jpg",
         ),
         (
             lambda root: save(root / "HR" / "a.png", random_image(31, 48)),
             "a.png",
-            "48x31 pixels are too few, 32x32 are needed",
+            "48x31 pixels are too small, 32x32 are needed",
         ),
         (lambda root: truncate(root / "HR" / "a.png"), "{HR}/a.png", "damaged, or not an image"),
         (lambda root: truncate(root / "LR" / "a.bmp"), "{LR}/a.bmp", "damaged, or not an image"),
@@ -117,7 +117,7 @@ def test_folders_without_pairs_are_refused(root):
     (root / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no images in it"):
         match(root, "empty")
-    with pytest.raises(UserError, match="HR: no image there belongs to one in .*HR; a.png: 48x40 pixels are not 4"):
+    with pytest.raises(UserError, match="HR: no image matches an image in .*HR; a.png: 48x40 pixels are not 4"):
         match(root, "HR")
     for name in ("a.bmp", "cx4.bmp"):
         save(root / "LR" / name, random_image(5, 5))

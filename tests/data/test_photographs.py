@@ -83,7 +83,7 @@ def test_what_is_of_no_kind_read_is_told_and_noted(root, held_out, caplog):
         (root / name).write_text("no photograph")
     caplog.set_level("INFO")
     source = folders(str(root), str(held_out), 4, 32)
-    assert f"{root}: left out what is of no kind read: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
+    assert f"{root}: skipped files that are not images: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
     assert {name for name, _ in source.unread} == {"video.mpg", "Größe/more.txt", "README", "notes.txt"}
     assert source.skipped == []
     assert len(folder(str(root), 0.4, 4, 32, 1).unread) == 4
@@ -113,7 +113,7 @@ def test_what_is_held_out_within_the_photographs_is_not_trained_on(tmp_path, mon
 def test_photographs_that_are_all_held_out_are_refused(root, monkeypatch, test_images):
     (root / "more").mkdir()
     monkeypatch.chdir(root)
-    with pytest.raises(UserError, match="all of its photographs are among the test images"):
+    with pytest.raises(UserError, match="all photographs are also test images"):
         folders(str(root), test_images.format(root), 4, 32)
 
 
@@ -150,7 +150,7 @@ def test_an_image_smaller_than_the_crop_is_left_out(root, held_out):
     save(root / "small.png", random_image(39, 400))
     pairs, skipped = read(root, held_out, min_size=40)
     assert len(pairs) == 3
-    assert skipped == [Skipped("small.png", "400x39 pixels are too few, 40x40 are needed")]
+    assert skipped == [Skipped("small.png", "400x39 pixels are too small, 40x40 are needed")]
 
 
 def test_the_same_file_is_used_once(root, held_out):

@@ -65,9 +65,11 @@ def test_the_held_out_pieces_of_the_sample_are_as_large_as_is_needed(scale, min_
 
 
 def test_crops_larger_than_the_photographs_are_refused_with_a_size_that_works():
-    with pytest.raises(UserError, match="crop size: 451x300 pixels are too few, 304x304 .*; 296 works$"):
+    with pytest.raises(UserError, match="crop size: 451x300 pixels are too small, 304x304 .*; choose at most 296$"):
         sources.sample(4, 304)
-    with pytest.raises(UserError, match="crop size: 2040x1404 pixels are too few, 1408x1408 .*; 1400 works$"):
+    with pytest.raises(
+        UserError, match="crop size: 2040x1404 pixels are too small, 1408x1408 .*; choose at most 1400$"
+    ):
         sources.div2k("div2k/bicubic_x4", 4, 1408)
 
 
@@ -160,7 +162,7 @@ def test_the_command_makes_records_of_div2k(div2k, tmp_path, processes):
 
 
 def test_images_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
-    size = "160x152 pixels are too few, 160x160 are needed"
+    size = "160x152 pixels are too small, 160x160 are needed"
     source = sources.div2k("div2k/bicubic_x4", 4, 160, str(div2k.folder))
     assert {skipped.reason for part in source[:2] for skipped in part} == {size}
     flags = ["--records", str(tmp_path / "records"), "--processes", "1"]

@@ -103,7 +103,7 @@ def test_damage_met_while_reading_is_traced_to_its_shard(root):
 def test_a_shard_that_vanishes_while_it_is_read_is_named(root):
     shards = find(root)
     os.remove(shards[1])
-    with pytest.raises(UserError, match=f"{shards[1]}: missing; put it back"), tfrecords.damage_named(shards):
+    with pytest.raises(UserError, match=f"{shards[1]}: missing; restore it"), tfrecords.damage_named(shards):
         list(tf.data.TFRecordDataset(shards))
 
 
@@ -140,7 +140,7 @@ def test_verifying_names_each_bad_shard(root):
 def test_verifying_tells_a_sound_shard_of_other_records(root):
     first, second = root / "train" / "00-2.tfrec", root / "train" / "01-2.tfrec"
     second.write_bytes(first.read_bytes())
-    assert dict(tfrecords.verify(str(root)))[str(second)] == "damaged, it holds other records"
+    assert dict(tfrecords.verify(str(root)))[str(second)] == "damaged, its records differ from the manifest"
 
 
 def test_the_fingerprint_tells_content_apart(root, tmp_path_factory, make_pair):

@@ -121,14 +121,17 @@ def test_seconds_leave_out_what_is_done_once(benchmark):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: has no image of that name in .*LRx4"),
+        (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: no image of the same name in .*LRx4"),
         (
             lambda root: save(root / "LRx4" / "1x4.png", random_image(10, 10)),
-            "1.png and .*1x4.png: not of the same image",
+            "1.png and .*1x4.png: HR is not 4 times as large as LR",
         ),
-        (lambda root: save(root / "HR" / "1.bmp", random_image(44, 40)), "1.bmp and .*1.png: two images of one name"),
-        (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; take it out of the benchmark"),
-        (lambda root: (root / "HR").rename(root / "hr"), "no images in .*HR; put the true ones there"),
+        (
+            lambda root: save(root / "HR" / "1.bmp", random_image(44, 40)),
+            "1.bmp and .*1.png: two images with the same name",
+        ),
+        (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; remove it from the benchmark"),
+        (lambda root: (root / "HR").rename(root / "hr"), "no images in .*HR; put the ground truth there"),
         (lambda root: save(root / "HR" / "1.png", random_image(3, 40)), "1.png: too small to be measured"),
     ],
 )
@@ -142,7 +145,7 @@ def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
 def test_what_has_no_features_so_deep_is_named(tmp_path):
     save(tmp_path / "HR" / "0.png", smooth(24, 24))
     small = benchmarks.find_benchmark("small", str(tmp_path), 4)
-    with pytest.raises(UserError, match="0.png: too small for the features of that VGG layer"):
+    with pytest.raises(UserError, match="0.png: too small for the features of this VGG layer"):
         list(benchmarks.evaluate(small, {"bicubic": bicubic}, VGG.build("vgg16:block5_pool", "random")))
 
 

@@ -201,7 +201,7 @@ def test_images_are_enlarged_and_bad_ones_told(place, upscale):
 def test_what_is_too_large_for_the_format_is_told_before_it_is_computed(place, upscale):
     save(place / "wide.png", random_image(1, 4096))
     (failure,) = run(plan(["wide.png"], "out", "webp"), upscale, "webp")
-    assert "becomes 16384x4 pixels, webp has 16383 at most" in failure.reason
+    assert "becomes 16384x4 pixels, webp allows at most 16383" in failure.reason
 
 
 def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
@@ -314,7 +314,7 @@ def test_the_page_has_all_results(place, upscale):
 
 def test_a_page_of_ones_own_is_not_overwritten(place):
     (place / "index.html").write_text("<title>Before and after my holiday</title>")
-    with pytest.raises(UserError, match="index.html: is not a page of this program"):
+    with pytest.raises(UserError, match="index.html: exists and is not a page of this program"):
         batch.write_page([], "index.html")
     assert "holiday" in (place / "index.html").read_text()
 

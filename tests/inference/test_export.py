@@ -124,16 +124,16 @@ def test_missing_and_foreign_models_are_named(refused, tmp_path):
 def test_a_missing_package_is_named(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     said = refused("--format", "onnx")
-    assert "the format onnx needs tf2onnx; pip install -r requirements-export.txt" in said
+    assert "the format onnx needs tf2onnx; run pip install -r requirements-export.txt" in said
 
 
 @pytest.mark.parametrize(
     ("format", "output", "said"),
     [
-        ("litert", "there.tflite", "there.tflite: exists already; allow it to be overwritten, or choose another name"),
-        ("saved_model", "folder", "folder: exists already"),
+        ("litert", "there.tflite", "there.tflite: already exists; allow overwriting, or choose another name"),
+        ("saved_model", "folder", "folder: already exists"),
         ("litert", "there.onnx", "there.onnx: the format litert makes a file that ends in .tflite"),
-        ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine alone"),
+        ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine only"),
     ],
 )
 def test_outputs_that_make_no_sense_are_refused(refused, tmp_path, format, output, said):
@@ -196,7 +196,7 @@ def test_a_model_is_not_replaced_by_its_export(tmp_path):
 def test_weights_too_large_for_16_bits_are_refused(tmp_path):
     generator = SRGAN.generator(4, 4, 1)
     generator.weights[0].assign(generator.weights[0] + 7e4)
-    with pytest.raises(UserError, match="the format keras: this generator has weights too large for 16 bits"):
+    with pytest.raises(UserError, match="the format keras: this generator has weights that are too large for 16 bits"):
         export.export(generator, "keras", str(tmp_path / "small.keras"))
     assert not list(tmp_path.iterdir())
 

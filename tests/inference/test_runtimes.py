@@ -115,5 +115,5 @@ def test_openvino_is_chosen_on_cpus():
 def test_without_openvino_tensorflow_computes(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert runtimes.choose_runtime("auto") == "tensorflow"
-    with pytest.raises(UserError, match="the runtime openvino: it is not installed"):
+    with pytest.raises(UserError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")

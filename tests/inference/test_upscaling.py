@@ -86,7 +86,9 @@ def test_progress_adds_up_to_the_pixels():
 
 
 def test_a_tile_that_shows_nothing_is_refused():
-    with pytest.raises(UserError, match="tiles of 20 pixels: too small, the generator sees 10 pixels to each side"):
+    with pytest.raises(
+        UserError, match="tiles of 20 pixels: too small, the radius of the receptive field is 10 pixels"
+    ):
         Upscaler(make_generator(), tile=20)
 
 

@@ -158,7 +158,7 @@ def test_the_checksum_tells_runs_apart_by_what_shapes_them():
 
 @pytest.mark.parametrize("name", ["run [x4]", "run*", "run?", "a\\b"])
 def test_folders_that_tensorflow_takes_for_patterns_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="TensorFlow restores nothing from folders with .*rename it"):
+    with pytest.raises(UserError, match="TensorFlow cannot restore checkpoints from a folder with .*rename it"):
         begin(Paths(outputs=str(tmp_path / name)))
     assert list(tmp_path.iterdir()) == []
 
