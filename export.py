@@ -20,7 +20,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 from pyimagesearch import readers

@@ -15,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 from pyimagesearch import devices, readers

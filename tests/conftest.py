@@ -8,7 +8,7 @@ import tempfile
 # Keras reads this once, when it is imported. No settings or weights that its user keeps are in here.
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
 
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
