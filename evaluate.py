@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
     methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
-    vgg_weights = args.vgg_weights and VGG.settle(args.vgg_layer, args.vgg_weights)
+    vgg_weights = args.vgg_weights and VGG.resolve_weights(args.vgg_layer, args.vgg_weights)
     vgg = VGG.build(args.vgg_layer, vgg_weights) if vgg_weights else None
     features = f"{args.vgg_layer}, {vgg_weights}" if vgg else None
     degraded = any(how != degradations.Fixed() for how in args.degradation)

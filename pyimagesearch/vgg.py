@@ -18,7 +18,7 @@ class VGG:
     """The builder of the frozen feature network."""
 
     @staticmethod
-    def settle(layer: str = "vgg19:block5_conv4", weights: str = "auto") -> str:
+    def resolve_weights(layer: str = "vgg19:block5_conv4", weights: str = "auto") -> str:
         """Resolve the weights "auto".
 
         Args:
@@ -50,8 +50,8 @@ class VGG:
         Args:
             layer: "NETWORK:LAYER", the layer whose output is used. The paper's VGG54 is vgg19:block5_conv4. Several
                 layers of a network are separated by commas.
-            weights: "imagenet", downloaded once and cached by Keras; "random"; "auto", see `settle`; or the path of a
-                Keras `.h5` file that has at least the layers that are used.
+            weights: "imagenet", downloaded once and cached by Keras; "random"; "auto", see `resolve_weights`; or the
+                path of a Keras `.h5` file that has at least the layers that are used.
             before_activation: whether features are taken before the ReLU of their layers.
 
         Returns:
@@ -78,7 +78,7 @@ def _features(network: str, names: Sequence[str], weights: str) -> keras.Model:
     if weights == "imagenet":
         return _cut(_fetched(network), names)
     if weights == "auto":
-        return _features(network, names, VGG.settle(network, weights))
+        return _features(network, names, VGG.resolve_weights(network, weights))
     build, _ = _APPLICATIONS[network]
     features = _cut(build(include_top=False, weights=None), names)
     if weights == "random":

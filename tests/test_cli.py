@@ -41,7 +41,7 @@ def test_log_lines_go_to_standard_output(capsys):
         (PermissionError(13, "Permission denied", "outputs"), "outputs: Permission denied"),
     ],
 )
-def test_what_a_user_can_cause_takes_one_line_and_status_2(capsys, monkeypatch, error, line):
+def test_a_user_error_takes_one_line_and_status_2(capsys, monkeypatch, error, line):
     @cli.command
     def main(argv):
         raise error
@@ -51,7 +51,7 @@ def test_what_a_user_can_cause_takes_one_line_and_status_2(capsys, monkeypatch, 
     assert capsys.readouterr() == ("", f"train_srgan.py: {line}\n")
 
 
-def test_what_a_programmer_causes_is_raised():
+def test_an_error_of_the_program_is_raised():
     @cli.command
     def main(argv):
         raise ZeroDivisionError
@@ -96,7 +96,7 @@ def test_a_command_can_have_the_flags_of_some_settings_only():
     assert vars(parser.parse_args(["--crop-size", "64"])) == {"hr_shape": (64, 64, 3)}
 
 
-def test_names_that_are_no_text_can_be_told(monkeypatch, capfd):
+def test_names_that_are_not_utf8_can_be_logged(monkeypatch, capfd):
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(sys, "stdout", out)
 

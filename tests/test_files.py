@@ -76,7 +76,7 @@ def test_names_stay_in_one_line():
         ([os.fsdecode(b"caf\xe9")], ["caf\\xe9"]),
     ],
 )
-def test_names_are_as_short_as_they_can_be_told_apart(paths, names):
+def test_names_are_as_short_as_possible_and_unique(paths, names):
     assert list(short_names(paths)) == names
 
 

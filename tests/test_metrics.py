@@ -67,14 +67,14 @@ def with_dots(image, strength=40, scale=4):
 FLAT = np.full((24, 32, 3), 90, np.uint8)
 
 
-def test_the_grid_is_the_largest_energy_of_a_place_over_the_smallest():
+def test_the_grid_is_the_largest_energy_of_a_position_over_the_smallest():
     image = with_dots(random_image(37, 43))
     squares = laplacian(image)[:28, :32] ** 2  # whole squares of what the border leaves of 37 x 43
     energies = [np.mean(squares[top::4, left::4]) for top in range(4) for left in range(4)]
     assert metrics.grid(image) == pytest.approx(max(energies) / min(energies), rel=1e-3)
 
 
-def test_a_grid_is_told_from_the_same_energy_anywhere():
+def test_a_grid_is_distinguished_from_the_same_energy_elsewhere():
     noise = random_image(120, 120) // 16 + 120
     assert metrics.grid(noise) < metrics.NO_GRID
     assert metrics.grid(with_dots(noise, 12)) > 2 * metrics.NO_GRID
@@ -109,7 +109,7 @@ def test_of_several_images_each_counts_the_same_however_strong_its_contrast():
     assert metrics.grid(loud) < metrics.NO_GRID < metrics.grid(np.stack([loud, dull]))
 
 
-def test_detail_compares_the_energy_of_the_laplacian_with_the_originals():
+def test_detail_compares_the_energy_of_the_laplacian_with_the_ground_truth():
     hr = random_image(40, 31)
     soft = cv2.blur(hr, (3, 3))
     expected = np.mean(laplacian(soft) ** 2) / np.mean(laplacian(hr) ** 2)
@@ -160,7 +160,7 @@ def test_where_there_are_no_features_the_perceptual_distance_is_that_of_nothing(
     assert distances(Features(1), black, white) == pytest.approx([1])
 
 
-def test_the_perceptual_distance_is_computed_in_float32_whatever_the_images_and_features_are():
+def test_the_perceptual_distance_is_computed_in_float32_for_all_dtypes():
     class Half(Features):
         def call(self, images):
             assert images.dtype == "float32"

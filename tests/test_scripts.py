@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them."""
+"""The commands, run as by a user."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def run_here(monkeypatch, capfd):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with the demo's records and the models of a brief run, and what the commands said."""
+    """A folder with the records of the demo and the models of a short run, and the outputs of the commands."""
     place = tmp_path_factory.mktemp("workplace")
     flags = ["--preset", "demo", "--records", place / "tfrecord"]
     both = [*flags, "--outputs", place / "outputs", "--device", "gpu"]
@@ -71,7 +71,7 @@ def test_records_are_created_and_counted(workplace):
     assert "[INFO] 6 records in" in created.stdout
 
 
-def test_training_tells_what_it_does(workplace):
+def test_training_logs_its_progress(workplace):
     _, _, trained, _ = workplace
     for line in (
         "number of accelerators: 1",
@@ -167,7 +167,7 @@ def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace, t
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
-def test_saved_generators_enlarge_by_four(workplace, name):
+def test_saved_generators_upscale_by_four(workplace, name):
     generator = keras.models.load_model(workplace[0] / "outputs" / "models" / name)
     assert generator(np.zeros((1, 5, 6, 3), "float32")).shape == (1, 20, 24, 3)
 
@@ -200,7 +200,7 @@ def test_the_images_can_be_opened_and_show_something(workplace):
 
 @pytest.fixture
 def enlarging(workplace, tmp_path):
-    """A folder of images, and the flags that make them larger by the generator of the brief run."""
+    """A folder of images, and flags that upscale them with the generator of the short run."""
     save(tmp_path / "photos" / "a.png", random_image(20, 30))
     save(tmp_path / "photos" / "sub" / "b.jpg", random_image(30, 20, 1))
     models = workplace[0] / "outputs" / "models"
@@ -265,7 +265,7 @@ def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(work
     assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
 
 
-def test_fine_tuning_goes_on_from_a_given_srgan(workplace, tmp_path):
+def test_fine_tuning_starts_from_a_given_srgan(workplace, tmp_path):
     for name in ("start", "srgan"):
         SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / f"{name}.keras")
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
@@ -305,7 +305,7 @@ def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_stati
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """A folder of true images alone."""
+    """A benchmark with HR/ alone."""
     for seed in range(2):
         save(tmp_path / "Two" / "HR" / f"{seed}.png", random_image(41, 50, seed))
     return tmp_path / "Two"
@@ -386,7 +386,7 @@ def test_a_user_error_is_one_line_on_standard_error_and_status_2(run_here, scrip
 
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
-    """Run a command that must refuse; return what it said, after checking that it left no file behind."""
+    """Run a command that must fail. Check that it changes no file, and return its message."""
     monkeypatch.chdir(tmp_path)
 
     def check(script, *flags):

@@ -38,14 +38,14 @@ def test_the_papers_discriminator_halves_four_times_and_ends_densely():
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_the_generator_enlarges_any_size_by_its_scale(scale):
+def test_the_generator_upscales_any_size_by_its_scale(scale):
     sr = SRGAN.generator(scale, 8, 2)(noise(1, 17, 31, 3))
     assert sr.shape == (1, 17 * scale, 31 * scale, 3)
     assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
 
 
 @pytest.mark.parametrize(("height", "width", "rows", "columns"), [(64, 48, 8, 6), (89, 89, 12, 12)])
-def test_the_patch_discriminator_judges_each_place(height, width, rows, columns):
+def test_the_patch_discriminator_has_a_logit_for_each_patch(height, width, rows, columns):
     discriminator = SRGAN.patch_discriminator(8, 0.2, 3)
     convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.kernel_size[0] for layer in convolutions if layer.strides == (2, 2)] == [4, 4, 4]
@@ -79,7 +79,7 @@ def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(build):
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "paper", "shipped", "demo"])
-def test_a_new_generator_makes_no_grid_where_it_enlarges(preset):
+def test_a_new_generator_has_no_grid_after_upsampling(preset):
     generator = builders.build_generator(PRESETS[preset])
     shuffles = [operation.output for operation in generator.operations if hasattr(operation, "block_size")]
     assert len(shuffles) == 2

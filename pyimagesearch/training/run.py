@@ -109,7 +109,7 @@ def opened(
     precision = devices.choose_precision(options.precision, training=True)
     keras.config.set_dtype_policy(POLICIES[precision])
     shards = find_records(config, options.paths.records)
-    options = dataclasses.replace(options, vgg_weights=VGG.settle(config.vgg_layer, options.vgg_weights))
+    options = dataclasses.replace(options, vgg_weights=VGG.resolve_weights(config.vgg_layer, options.vgg_weights))
     settings = describe(config, options, precision, strategy.num_replicas_in_sync)
     with strategy.scope(), tfrecords.damage_named(shards["train"]), devices.lost_workers_named(cluster):
         complaint = "TF_CONFIG: the workers have different settings or records; give all of them the same"

@@ -96,7 +96,7 @@ def test_records_of_any_crop_have_at_most_two_and_a_quarter_times_the_pixels_of_
     assert all(4 * max(record) <= max(64, 3 * crop) for record in records)
 
 
-def test_a_disk_that_is_too_small_is_told_before(root, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before(root, monkeypatch):
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(creation.shutil, "disk_usage", lambda path: usage._replace(free=10**5))
     with pytest.raises(UserError, match=r"records: about 0.0 GB are needed and 0.0 GB are free"):
@@ -109,7 +109,7 @@ def truncate(path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_images_that_cannot_be_used_are_listed_and_the_rest_goes_on(root, processes):
+def test_unusable_images_are_listed_and_the_others_are_used(root, processes):
     truncate(root / "images" / "03.png")
     save(root / "images" / "zu klein, wirklich.png", random_image(10, 10))
     assert create(root, processes=processes)["skipped"] == 2
@@ -137,7 +137,7 @@ def test_strictly_the_first_image_that_cannot_be_used_stops_it(root, processes):
     assert create(root, processes=processes)["skipped"] == 1
 
 
-def test_strictly_what_is_known_before_is_told_before(root):
+def test_in_strict_mode_skipped_images_are_reported_first(root):
     save(root / "images" / "small.png", random_image(10, 10))
     with pytest.raises(UserError, match="^small.png: 10x10 pixels"):
         create(root, strict=True)
@@ -189,7 +189,7 @@ def test_complete_shards_are_not_made_again(root):
     assert contents(root / "records") == contents(root / "undisturbed")
 
 
-def test_an_unfinished_creation_goes_on_however_the_folder_is_written(root, monkeypatch):
+def test_an_unfinished_creation_resumes_for_any_spelling_of_the_folder(root, monkeypatch):
     create(root, "undisturbed")
     interrupt(root)
     monkeypatch.chdir(root / "images")

@@ -94,7 +94,7 @@ def test_a_colour_profile_is_carried_and_used():
 
 
 @pytest.mark.parametrize(("primaries", "transfer", "carried"), [(9, 16, True), (12, 13, True), (1, 13, False)])
-def test_colours_without_a_profile_are_told_to_png(tmp_path, primaries, transfer, carried):
+def test_colour_spaces_without_a_profile_are_written_to_png(tmp_path, primaries, transfer, carried):
     file = heic(RGB, color_primaries=primaries, transfer_characteristics=transfer)
     path = str(tmp_path / "result.png")
     write_image(path, read_image(file), "png")
@@ -120,7 +120,7 @@ def test_jpeg_xl_is_refused_by_name():
             read(io.BytesIO(b"\xff\x0a" + bytes(40)))
 
 
-def test_a_folder_of_a_phone_is_enlarged(tmp_path):
+def test_a_folder_of_a_phone_is_upscaled(tmp_path):
     folder = tmp_path / "phone"
     save(folder / "a.png", RGB)
     (folder / "IMG_1.HEIC").write_bytes(heic(RGB, exif=exif(6).tobytes()).getvalue())

@@ -16,7 +16,7 @@ GREY = RGB[..., 0]
 
 
 def saved(image, ending="png", **options):
-    """A file of an image, an array or of Pillow, that has been written and is to be read."""
+    """A file of an image, which is an array or a Pillow image, open for reading."""
     file = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(ending, ending), **options)
@@ -25,7 +25,7 @@ def saved(image, ending="png", **options):
 
 
 def opencv(image, ending):
-    """The same of what OpenCV writes, given RGB."""
+    """A file that OpenCV writes, open for reading."""
     return io.BytesIO(cv2.imencode("." + ending, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes())
 
 
@@ -75,7 +75,7 @@ def test_pixels_of_32_bits_are_refused(value):
         read_rgb(saved(np.full((3, 3), value, np.float32), "tif"))
 
 
-# What is on screen, of an image that is stored with each value of EXIF's orientation.
+# The upright image, for each value of the EXIF orientation of a stored image.
 UPRIGHT = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -90,7 +90,7 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_images_are_turned_as_exif_says(orientation, ending):
+def test_images_are_rotated_as_exif_says(orientation, ending):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = saved(RGB, ending, exif=exif)
@@ -107,7 +107,7 @@ def test_animations_give_their_first_frame(ending):
 
 
 def profile(space="sRGB", gamma=None):
-    """An ICC profile; with a `gamma`, that of grey with it."""
+    """An ICC profile of sRGB, or with a `gamma` of grey."""
     if gamma is None:
         return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
     curve = b"curv\0\0\0\0" + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
@@ -137,7 +137,9 @@ def test_colours_of_an_icc_profile_become_those_of_srgb(mode):
 
 
 def test_an_icc_profile_leaves_transparency():
-    other = profile().replace("sRGB".encode("utf-16-be"), "mRGB".encode("utf-16-be"))  # is not known, but is the same
+    other = profile().replace(
+        "sRGB".encode("utf-16-be"), "mRGB".encode("utf-16-be")
+    )  # another name of the same colour space
     assert other != profile()
     rgba = np.dstack([RGB, np.full_like(GREY, 255)])
     rgba[:2, ..., 3] = 0
@@ -201,13 +203,13 @@ def test_a_fault_of_the_program_is_not_called_damage(monkeypatch):
         read_rgb(saved(RGB))
 
 
-def test_the_size_is_known_from_the_header_alone():
+def test_the_size_is_read_from_the_header_alone():
     header = saved(np.zeros((500, 300, 3), np.uint8)).getvalue()[:100]
     assert read_size(io.BytesIO(header)) == (500, 300)
 
 
 @pytest.mark.parametrize("name", ["empty.png", "ein Bild.jpg", "写真.tif"])
-def test_what_is_no_image_is_refused(tmp_path, name):
+def test_files_that_are_not_images_are_refused(tmp_path, name):
     path = tmp_path / name
     path.write_text("" if name.startswith("empty") else "a letter")
     for read in (read_size, read_rgb):
@@ -237,7 +239,7 @@ def test_names_of_any_script_can_be_read(tmp_path):
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():
-    header = saved(Image.new("1", (20_000, 20_000))).getvalue()[:100]  # there is nothing to decode
+    header = saved(Image.new("1", (20_000, 20_000))).getvalue()[:100]  # only the header is read
     for read in (read_size, read_rgb):
         with pytest.raises(ImageError, match="20000x20000 pixels are more than the 250,000,000"):
             read(io.BytesIO(header))
@@ -291,7 +293,7 @@ def test_a_transparent_colour_stays_transparent(tmp_path):
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("form", ["png", "tiff"])
-def test_images_are_turned_whatever_they_are(tmp_path, orientation, deep, form):
+def test_images_of_all_kinds_are_rotated(tmp_path, orientation, deep, form):
     before = RGB.astype(np.uint16) * 257 if deep else RGB
     path = str(tmp_path / f"turned.{form}")
     if deep and form == "tiff":

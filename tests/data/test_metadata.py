@@ -55,7 +55,7 @@ def test_descriptions_that_programs_write_for_themselves_are_dropped(tmp_path, f
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_text_of_png_is_carried_where_there_is_a_place(tmp_path, form):
+def test_text_of_png_is_kept_if_the_format_supports_it(tmp_path, form):
     path = tmp_path / "text.png"
     Image.fromarray(RGB).save(path)
     before = LoadedImage(

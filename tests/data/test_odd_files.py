@@ -1,4 +1,4 @@
-"""Odd files of every kind, through inference in one process, and what comes of them opened again."""
+"""Unusual files of all kinds are upscaled in one process, and the results are read again."""
 
 import collections
 import io
@@ -163,7 +163,7 @@ def other_files():
     ):
         name = " ".join(options)
         yield f"{name}.{form}", pillow(RGB, form, **options), COLOUR_MEAN
-        if "quality" not in options or form == "avif":  # which mixes what is transparent into what is not
+        if "quality" not in options or form == "avif":  # the encoder blends transparent and opaque pixels
             yield f"{name} alpha.{form}", pillow(RGBA, form, **options), LEFT
     yield (
         "animated.webp",
@@ -272,7 +272,7 @@ GOOD = (png_files, jpeg_files, tiff_files, other_files, files_with_metadata, fil
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Write all files, a folder for each kind; return where, and what is expected of each by its path."""
+    """Write all files, with a folder for each kind. Return the folder, and the expected result of each path."""
     root, means, reasons = tmp_path_factory.mktemp("odd"), {}, {}
     for make in (*GOOD, files_to_refuse):
         for name, data, expected in make():
@@ -285,7 +285,7 @@ def files(tmp_path_factory):
 
 
 def repeater():
-    """A generator that repeats each pixel, so that what is wrong with a colour is not the network's doing."""
+    """A generator that repeats each pixel, so that the network does not change colours."""
     centre = np.zeros((3, 3, 3, 48), np.float32)
     centre[1, 1] = np.tile(np.eye(3), 16)
     lr = keras.Input((None, None, 3))
@@ -297,7 +297,7 @@ def repeater():
 
 
 def mean_seen(path):
-    """Return the mean of what is opaque, as Pillow reads it, RGB in 0..255."""
+    """Return the mean of opaque pixels, read by Pillow, RGB in 0..255."""
     with Image.open(path) as image:
         image.load()
         if image.mode.startswith("I;16"):
@@ -350,7 +350,7 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
 
 
 def damaged(data, rng):
-    """Cut a file somewhere, or change a few of its bytes, of which those at its beginning tell what it is."""
+    """Cut a file at a random position, or change a few of its bytes, often in the header."""
     if rng.integers(3) == 0:
         return data[: rng.integers(1, len(data))]
     data = bytearray(data)

@@ -26,7 +26,7 @@ def match(root, lr="LR"):
 
 
 def pairs(root):
-    """All pairs below a folder by their names, and what is skipped."""
+    """All pairs below a folder by their names, and the skipped images."""
     source = match(root)
     found = [*source.train, *source.test]
     skipped = [*source.skipped, *(one for one in found if isinstance(one, Skipped))]

@@ -30,7 +30,7 @@ def held_out(tmp_path_factory):
 
 
 def read(root, held_out, min_size=32):
-    """The training part of two folders, and what is skipped."""
+    """The training part of two folders, and the skipped images."""
     source = folders(str(root), str(held_out), 4, min_size)
     return {pair.name: pair for pair in source.train}, source.skipped
 
@@ -78,7 +78,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
         find_images(str(tmp_path / "nowhere"))
 
 
-def test_what_is_of_no_kind_read_is_told_and_noted(root, held_out, caplog):
+def test_files_that_are_not_images_are_reported_and_listed(root, held_out, caplog):
     for name in ("video.mpg", "Größe/more.txt", "README"):
         (root / name).write_text("no photograph")
     caplog.set_level("INFO")
@@ -176,7 +176,7 @@ def test_what_is_held_out_is_not_trained_on(root, held_out):
     ],
 )
 @pytest.mark.parametrize("step", ["read_size", "read_rgb", "make_pair"])
-def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, monkeypatch, step, error, said):
+def test_an_error_of_one_photograph_does_not_stop_the_others(root, held_out, monkeypatch, step, error, said):
     right = getattr(photographs, step)
 
     def wrong(name, *args):
@@ -190,7 +190,7 @@ def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, mon
     assert Skipped("a.png", said) in found and len([pair for pair in found if not isinstance(pair, Skipped)]) == 2
 
 
-def test_if_nothing_can_be_used_an_example_tells_why(held_out, tmp_path):
+def test_if_no_image_is_usable_an_example_is_reported(held_out, tmp_path):
     save(tmp_path / "a.png", random_image(8, 8))
     save(tmp_path / "b.png", random_image(9, 9))
     with pytest.raises(UserError, match=f"{tmp_path}: none of 2 photographs can be used; b.png: 9x9 pixels are too"):

@@ -87,7 +87,7 @@ def test_pieces_without_crops_tile_the_image(make_pair):
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (24, 25), (61, 40), (100, 33)])
-def test_each_place_for_a_crop_is_in_one_piece(make_pair, height, width):
+def test_each_position_of_a_crop_is_in_one_piece(make_pair, height, width):
     pair, crop = make_pair(height, width), 8
     places = np.zeros((height - crop + 1, width - crop + 1), int)
     for piece in pairs.cut([pair], 96, crop_size=4 * crop):
@@ -99,7 +99,7 @@ def test_each_place_for_a_crop_is_in_one_piece(make_pair, height, width):
 
 
 class Div2k:
-    """DIV2K's four zip files, tiny, and the genuine builder with their checksums in place of the true ones."""
+    """Small versions of DIV2K's four zip files, and the real builder with their checksums."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -80,7 +80,7 @@ def test_colours_multiplied_by_their_transparency_are_divided_again(pixels, alph
     assert np.abs(read[clear][:, :3].astype(int) - pixels[clear]).max() <= 2
 
 
-def test_channels_of_no_known_meaning_are_left_out():
+def test_channels_without_a_defined_meaning_are_ignored():
     more = np.dstack([RGB, ALPHA, ALPHA])
     unknown = written(more[..., :4], photometric="rgb", extrasamples=["unspecified"])
     np.testing.assert_array_equal(read_alike(unknown), RGB)
@@ -129,7 +129,7 @@ def test_a_palette_becomes_rgb():
         (RGB.astype(np.int16), "pixels of 16 bits, signed"),
     ],
 )
-def test_a_refusal_tells_the_true_reason(pixels, said):
+def test_an_error_has_the_true_reason(pixels, said):
     file = written(pixels, photometric="rgb")
     for read in (read_image, read_rgb):
         with pytest.raises(ImageError, match=said):

@@ -149,7 +149,7 @@ def test_what_has_no_features_so_deep_is_named(tmp_path):
         list(benchmarks.evaluate(small, {"bicubic": bicubic}, VGG.build("vgg16:block5_pool", "random")))
 
 
-def test_too_little_memory_is_told_with_the_image(benchmark):
+def test_too_little_memory_is_reported_with_the_image(benchmark):
     def upscale(lr):
         raise MemoryError
 

@@ -53,7 +53,7 @@ def test_a_file_that_is_given_twice_is_one_job(place, again):
 
 
 @pytest.mark.parametrize("path", ["photos", "photos/*"])
-def test_what_is_of_no_kind_read_is_told(place, path, caplog):
+def test_files_of_other_kinds_are_reported(place, path, caplog):
     for name in ("b.mpg", "c.MPG", "d.jfif"):
         (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
     caplog.set_level("INFO")
@@ -91,7 +91,7 @@ def test_names_that_differ_in_their_ending_stay_apart(place):
 @pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
 def test_names_of_any_length_get_results(place, upscale, name):
     save(place / "long" / "x.png", random_image(5, 5))
-    for other in (name, name[:-4] + ".bmp"):  # names that come to be the same are told apart by more
+    for other in (name, name[:-4] + ".bmp"):  # names that would be equal get a longer ending
         try:
             os.rename(save(place / "long" / "x.png", random_image(5, 5)), place / "long" / other)
         except (OSError, UnicodeError):
@@ -120,7 +120,7 @@ def test_a_single_input_can_have_a_result_of_any_name(place, upscale, output, fo
     assert Image.open(output).format == form.upper()
 
 
-def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
+def test_an_existing_folder_is_a_folder_with_any_name(place):
     (place / "out.png").mkdir()
     assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
     assert batch.choose_format("out.png", "jpeg") == "jpeg"
@@ -144,7 +144,7 @@ def test_results_of_before_are_no_inputs(place, path):
     assert jobs and all("out" not in job.source for job in jobs)
 
 
-def test_a_comparison_that_would_take_the_place_of_an_input_is_refused(place):
+def test_a_comparison_that_would_replace_an_input_is_refused(place):
     save(place / "photos" / "a compared.png", random_image(5, 5))
     assert len(plan(["photos"], "out", "png")) == 4
     with pytest.raises(UserError, match="both would become out/a compared.png"):
@@ -176,7 +176,7 @@ def test_names_that_are_no_text_become_text(place):
         (["video.mkv"], "large.png", "large.png: the result of video.mkv cannot have that name; end it with .mp4"),
     ],
 )
-def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
+def test_invalid_requests_are_reported_before_the_computation(place, inputs, output, said):
     (place / "empty").mkdir()
     (place / "video.mkv").touch()
     save(place / "other" / "a.png", random_image(5, 5))
@@ -184,7 +184,7 @@ def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
         plan(inputs, output, "png")
 
 
-def test_images_are_enlarged_and_bad_ones_told(place, upscale):
+def test_images_are_upscaled_and_damaged_ones_are_reported(place, upscale):
     (place / "photos" / "bad.png").write_bytes(b"")
     data = (place / "photos" / "a.png").read_bytes()
     (place / "photos" / "cut.png").write_bytes(data[: len(data) // 2])
@@ -198,13 +198,13 @@ def test_images_are_enlarged_and_bad_ones_told(place, upscale):
     np.testing.assert_array_equal(read_image("out/a.png").pixels, upscale(random_image(9, 12, 0)))
 
 
-def test_what_is_too_large_for_the_format_is_told_before_it_is_computed(place, upscale):
+def test_images_too_large_for_the_format_are_reported_before_the_computation(place, upscale):
     save(place / "wide.png", random_image(1, 4096))
     (failure,) = run(plan(["wide.png"], "out", "webp"), upscale, "webp")
     assert "becomes 16384x4 pixels, webp allows at most 16383" in failure.reason
 
 
-def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
+def test_a_result_that_cannot_be_written_is_reported_and_the_others_are_made(place, upscale):
     (place / "out").mkdir()
     (place / "out" / "sub folder").write_text("a file in the place of a folder")
     failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
@@ -213,7 +213,7 @@ def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, ups
     assert (place / "out" / "a.png").exists() and (place / "out" / "b.png").exists()
 
 
-def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
+def test_images_too_large_for_the_memory_are_reported(place, upscale, monkeypatch):
     def no_memory(*args):
         raise MemoryError
 
@@ -226,7 +226,7 @@ def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
     "error", [AttributeError("no such thing"), cv2.error("odd"), KeyError(7), RuntimeError(), StopIteration()]
 )
 @pytest.mark.parametrize("step", ["read_image", "read_size", "upscale_image", "write_image", "check_size"])
-def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypatch, step, error):
+def test_an_error_of_one_file_does_not_stop_the_others(place, upscale, monkeypatch, step, error):
     right, calls = getattr(batch, step), []
 
     def wrong_once(*args):
@@ -248,7 +248,7 @@ def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypat
     assert made == [True, step == "read_size", True]
 
 
-def test_a_video_that_fails_in_any_way_is_told(place, upscale, monkeypatch):
+def test_a_video_that_fails_in_any_way_is_reported(place, upscale, monkeypatch):
     (place / "video.avi").write_bytes(b"video")
 
     def wrong(*args):
@@ -327,7 +327,7 @@ def write_video(path, frames):
 
 
 @pytest.mark.parametrize(("outscale", "size"), [(None, (96, 128)), (2, (48, 64))])
-def test_videos_are_enlarged(place, upscale, outscale, size):
+def test_videos_are_upscaled(place, upscale, outscale, size):
     write_video(place / "video.avi", 3)
     (place / "bad.mp4").write_bytes(b"no video")
     jobs = plan(["video.avi", "bad.mp4"], "out", "png")

@@ -1,4 +1,4 @@
-"""Results have the colours of their inputs, whatever a generator makes of them."""
+"""Results have the colours of their inputs for all generators."""
 
 import cv2
 import numpy as np
@@ -105,7 +105,7 @@ def test_blocks_at_the_ends_may_be_smaller():
 
 @pytest.mark.parametrize("result", RESULTS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_colours_are_held_whatever_the_result_is(result, dtype):
+def test_colours_are_held_for_any_result(result, dtype):
     factor = np.iinfo(dtype).max // 255
     for name, lr in ODD.items():
         sr = RESULTS[result](lr).astype(dtype) * dtype(factor)
@@ -135,7 +135,7 @@ def test_blocks_of_extreme_colours_side_by_side_come_near():
     sr = enlarged(lr)
     hold_colours(lr, sr)
     assert error_of_blocks(lr, sr) < 7
-    assert np.abs(sr.astype(int) - enlarged(lr)).mean() < 0.1  # repeated pixels are as near as can be
+    assert np.abs(sr.astype(int) - enlarged(lr)).mean() < 0.1  # repeated pixels are close to the best result
 
 
 def test_an_image_whose_colours_are_right_is_left_alone():
@@ -178,7 +178,7 @@ def test_what_is_faithful_reduces_to_its_input(dtype):
     assert (error <= 1).mean() > 0.999 and error.mean() < 0.2
 
 
-def test_a_projection_comes_nearer_to_every_original():
+def test_a_projection_is_closer_to_every_ground_truth():
     hr = data.astronaut()[:256, :256]
     lr = pairs.shrink(hr, 4)
     for name, make in RESULTS.items():

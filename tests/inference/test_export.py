@@ -33,7 +33,7 @@ TOLERANCE = 255e-3
 
 @pytest.fixture(scope="module")
 def generator():
-    """A small generator none of whose weights and statistics are those it is born with."""
+    """A small generator with random weights and statistics."""
     keras.utils.set_random_seed(1)
     generator = SRGAN.generator(4, 8, 2)
     noise = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def test_overwrite_leaves_alone_what_is_no_export(refused, tmp_path, format, out
     )
 
 
-def test_a_place_that_cannot_be_written_to_is_named(refused, generator, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_named(refused, generator, tmp_path):
     generator.save(tmp_path / "generator.keras")
     (tmp_path / "notes.txt").write_text("a file, not a folder")
     said = refused("--format", "litert", "--model", "generator.keras", "--output", "notes.txt/generator.tflite")
@@ -238,7 +238,7 @@ def test_an_interpolation_of_two_generators_can_be_exported(generator, tmp_path)
         np.testing.assert_array_equal(found, (0.75 * one + 0.25 * two).astype(np.float16))
 
 
-def test_one_generator_is_exported_or_two_are_mixed(refused):
+def test_one_generator_is_exported_or_two_are_interpolated(refused):
     for flags in (["one.keras", "two.keras"], ["one.keras", "--alpha", "0.5"]):
         with pytest.raises(SystemExit, match="2"):
             refused("--format", "keras", "--model", *flags)

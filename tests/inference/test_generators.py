@@ -52,7 +52,7 @@ def test_a_foreign_model_is_named(tmp_path, write):
         generators.load_generator(str(path))
 
 
-def test_a_model_that_wants_to_run_code_is_refused(tmp_path):
+def test_a_model_with_python_code_is_refused(tmp_path):
     path = tmp_path / "code.keras"
     flag = str(tmp_path / "ran")
     code = keras.layers.Lambda(lambda x: (open(flag, "w"), x)[1])
@@ -64,7 +64,7 @@ def test_a_model_that_wants_to_run_code_is_refused(tmp_path):
 
 
 def seen_pixels(network, shape, scale=1):
-    """How many pixels from the place of a change in the input the output still changes, to any side."""
+    """The largest distance in LR pixels at which the output changes after a change of one input pixel."""
     x = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     changed = x.copy()
     middle = shape[1] // 2
@@ -76,7 +76,7 @@ def seen_pixels(network, shape, scale=1):
 
 @pytest.mark.parametrize("options", [{}, {"upsampling_maps": 16}, {"batch_norm": False}])
 @pytest.mark.parametrize(("scale", "blocks"), [(4, 1), (2, 2), (8, 0)])
-def test_it_is_known_how_far_each_half_sees(scale, blocks, options):
+def test_the_receptive_field_of_each_half_is_computed(scale, blocks, options):
     generator = SRGAN.generator(scale, 4, blocks, **options)
     randomize(generator)
     halves = generators.split(generator)

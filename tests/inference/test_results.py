@@ -62,14 +62,14 @@ def test_lines_that_are_damaged_are_passed_over(place, damage):
     assert Results("out", {"share": 0.5}).state("a.png", "out/a.png") is State.CURRENT
 
 
-def test_lines_that_are_replaced_do_not_pile_up(place):
+def test_replaced_lines_are_removed(place):
     for share in range(9):
         Results("out", {"share": share}).note("a.png", "out/a.png")
     assert len((place / "out" / results.NAME).read_text().splitlines()) <= 3
     assert Results("out", {"share": 8}).state("a.png", "out/a.png") is State.CURRENT
 
 
-def test_models_are_known_by_what_they_hold(tmp_path):
+def test_models_are_identified_by_their_content(tmp_path):
     for name, text in (("a", "one"), ("copy", "one"), ("b", "other")):
         (tmp_path / name).write_text(text)
     one, copy, other = (results.settings_of([str(tmp_path / name)], None, 2) for name in ("a", "copy", "b"))
@@ -139,7 +139,7 @@ def test_other_flags_make_results_again(enlarge, flags):
     assert enlarge() == (0, {"a.png", "b.png"}) and open("out/a.png", "rb").read() == before
 
 
-def test_a_new_model_at_the_same_place_makes_results_again(enlarge):
+def test_a_new_model_at_the_same_path_makes_results_again(enlarge):
     enlarge()
     os.replace("outputs/models/pretrained_generator.keras", "outputs/models/generator.keras")
     assert enlarge() == (0, {"a.png", "b.png"})
@@ -167,7 +167,7 @@ def test_a_comparison_that_a_remade_result_has_outlived_is_made_again(enlarge):
     assert enlarge("--alpha", "0", "--compare") == (0, {"a compared.png", "b compared.png"})
 
 
-def test_what_is_not_known_as_a_result_stays_and_is_told(enlarge, tmp_path, caplog):
+def test_files_of_other_programs_are_kept_and_reported(enlarge, tmp_path, caplog):
     enlarge()
     (tmp_path / "out" / "a.png").write_text("precious")
     assert enlarge("--alpha", "0") == (0, {"b.png"})
@@ -175,7 +175,7 @@ def test_what_is_not_known_as_a_result_stays_and_is_told(enlarge, tmp_path, capl
     assert enlarge("--alpha", "0", "--overwrite") == (0, {"a.png", "b.png"})
 
 
-def test_a_comparison_of_what_is_no_result_is_told(enlarge, tmp_path, capsys):
+def test_a_comparison_without_a_result_is_reported(enlarge, tmp_path, capsys):
     enlarge()
     (tmp_path / "out" / "a.png").write_text("precious")
     assert enlarge("--compare") == (1, {"b compared.png"})

@@ -26,7 +26,7 @@ def make_generator(blocks=1, scale=4, **options):
 
 @pytest.fixture
 def as_made(monkeypatch):
-    """Results as the generator makes them: what is done to their colours afterwards is tested elsewhere."""
+    """Results of the generator without consistency, which is tested elsewhere."""
     monkeypatch.setattr(upscaling, "hold_colours", lambda lr, sr: None)
 
 
@@ -61,7 +61,7 @@ def test_tiles_leave_no_trace(as_made, monkeypatch, size, blocks, options):
     generator = make_generator(blocks, **options)
     lr = random_image(*size)
     whole = generator(lr[None].astype("float32")).numpy()[0]
-    deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # of 16 bits, to see more of a trace
+    deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # 16 bits show small errors
     np.testing.assert_allclose(deep / 257, whole.clip(0, 255), atol=0.02)
     assert np.std(whole) > 5
 
@@ -110,7 +110,7 @@ def test_without_memory_tiles_become_smaller(caplog):
     assert upscale.tile == 32
 
 
-def test_if_no_tile_is_small_enough_that_is_told():
+def test_if_no_tile_is_small_enough_an_error_is_raised():
     upscale = Upscaler(make_generator(), tile=64)
 
     def trunk(window):
@@ -150,7 +150,7 @@ def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_repl
         generator = make_generator()
         sr = Upscaler(generator)(lr)
     assert [device[-5:] for device, _ in sorted(computed)] == ["CPU:0", "CPU:1"]
-    assert {rows for _, rows in computed} == {55}  # half of them, and the 10 that are seen beyond
+    assert {rows for _, rows in computed} == {55}  # half of the rows and 10 more for the receptive field
     whole = to_uint8(generator(lr[None].astype("float32")).numpy()[0])
     np.testing.assert_allclose(sr.astype(int), whole, atol=1)
 
@@ -169,7 +169,7 @@ def test_images_of_16_bits_are_computed_in_float32(runtime):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_grey_and_transparency_and_depth_stay(channels, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 9, channels), dtype)
-    pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # nothing is hidden
+    pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # all pixels are visible
     before = LoadedImage(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
     upscale = Upscaler(make_generator())
     after = upscale_image(before, upscale)
@@ -187,7 +187,7 @@ def test_what_is_opaque_stays_opaque():
 
 
 def disc(colour, hidden, dtype):
-    """An object of one colour with soft edges, on transparent ground of another, and how it is enlarged by mixing."""
+    """An object with soft edges on a transparent background of another colour, and an interpolating upscaler."""
     rows, columns = np.mgrid[:40, :40]
     opacity = np.clip(15 - np.hypot(rows - 20, columns - 20), 0, 1)
     full = np.iinfo(dtype).max
@@ -239,6 +239,6 @@ def test_resampling_is_antialiased(dtype):
     assert half.dtype == dtype and np.ptp(half[4:-4, 4:-4].astype(int)) <= np.iinfo(dtype).max // 100
 
 
-def test_bicubic_keeps_a_plane_and_enlarges_by_the_scale():
+def test_bicubic_keeps_a_plane_and_upscales_by_the_scale():
     lr = np.full((1, 6, 5, 3), 77, np.uint8)
     np.testing.assert_array_equal(upscaling.bicubic(lr, 4), np.full((1, 24, 20, 3), 77))

@@ -89,7 +89,7 @@ def test_the_paper_preset_is_that_of_the_paper():
     assert scale**2 * float(Losses(1).mse_loss(black, white)) == pytest.approx(4)  # -1 against 1, squared
 
 
-def test_the_seed_settles_the_networks():
+def test_the_seed_determines_the_networks():
     for build in (builders.build_generator, builders.build_discriminator):
         first, same, other = (build(dataclasses.replace(SMALL, seed=seed)).get_weights() for seed in (1, 1, 2))
         assert all((one == two).all() for one, two in zip(first, same, strict=True))
@@ -164,7 +164,7 @@ def trained(config, steps=3, **layers):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_a_snapshot_averages_weights_and_statistics_alike_and_leaves_training_alone(policy):
+def test_a_snapshot_averages_weights_and_statistics_and_does_not_change_training(policy):
     config = dataclasses.replace(SMALL, pretrain_lr=1e-2, ema_momentum=0.9, pixel_scale=1 / 127.5)
     keras.config.set_dtype_policy(policy)
     stage, weights = trained(config)

@@ -16,7 +16,7 @@ from pyimagesearch.vgg import VGG
 
 
 def train(callbacks, epochs=4, steps=3, first_step=0, logs=None, until=None, model=None):
-    """Call callbacks as the loop does; `logs` gives each epoch's."""
+    """Call callbacks as the loop does. `logs` returns the logs of an epoch."""
     callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps)
     callbacks.on_train_begin({"step": first_step})
     for epoch in range(first_step // steps, until or epochs):
@@ -123,7 +123,7 @@ def test_replicas_share_the_images_of_a_validation(two_replicas, images, each):
     np.testing.assert_array_equal(sr, 2.0 * LR[:images])
 
 
-def test_validation_and_evaluation_measure_alike(validation):
+def test_validation_and_evaluation_have_the_same_measures(validation):
     seen = []
     look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
     train([validation, look], epochs=1)
@@ -228,7 +228,7 @@ def test_while_all_have_a_grid_the_faintest_is_the_best_looking(epochs_kept):
 
 
 @pytest.mark.parametrize("stopped", range(1, 5))
-def test_the_best_looking_is_the_same_when_a_run_goes_on(epochs_kept, stopped):
+def test_the_best_generator_is_the_same_after_a_run_resumes(epochs_kept, stopped):
     logs = looks((0.4, 3.0), (0.5, 2.0), (0.7, 1.5), (0.2, 1.7), (0.6, 1.6))
     first = epochs_kept(callbacks.by_looks, logs, until=stopped)
     assert first + epochs_kept(callbacks.by_looks, logs, first_step=stopped) == [0, 1, 2, 4]

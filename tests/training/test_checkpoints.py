@@ -70,14 +70,14 @@ def saved(folder, *steps):
 
 
 @pytest.mark.parametrize("make", [pretraining, gan, float16])
-def test_training_goes_on_from_a_checkpoint_bit_by_bit(make, tmp_path):
+def test_training_resumes_from_a_checkpoint_bit_by_bit(make, tmp_path):
     undisturbed = make()
     checkpoints = Checkpoints(str(tmp_path), undisturbed)
     take(undisturbed, 2)
     checkpoints.save()
     take(undisturbed, 2)
 
-    if make is gan:  # the frozen network is no part of a checkpoint, so it must start alike
+    if make is gan:  # the checkpoint does not have the frozen network, so it must start with the same weights
         resumed = make()
         for network in resumed.networks:
             network.set_weights([weights + 1 for weights in network.get_weights()])
@@ -172,7 +172,7 @@ def test_a_step_that_is_saved_already_is_left_alone(tmp_path):
 def test_a_full_disk_is_reported_and_leaves_the_earlier_checkpoints_good(tmp_path):
     stage, checkpoints = saved(tmp_path, 10)
     expected = everything(stage)
-    stage.g_optimizer.iterations.assign(1)  # whose name begins alike
+    stage.g_optimizer.iterations.assign(1)  # its name has the same beginning
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:

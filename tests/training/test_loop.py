@@ -68,7 +68,7 @@ def test_callbacks_are_called_at_every_step_with_the_latest_means(tmp_path, monk
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4])  # within an epoch, at the end of the first, within the second
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_from_which_the_stream_goes_on(tmp_path, stop_at, number):
+def test_a_signal_saves_a_checkpoint_from_which_the_stream_resumes(tmp_path, stop_at, number):
     def act(step, logs):
         if int(model.g_optimizer.iterations.numpy()) == stop_at:
             os.kill(os.getpid(), number)
@@ -112,7 +112,7 @@ def test_checkpoints_come_every_few_epochs_and_at_the_end(tmp_path):
     ]
 
 
-def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
+def test_a_finished_stage_is_unchanged_and_a_longer_one_resumes(tmp_path):
     fit(Counter(), tmp_path)
     seen = []
     assert fit(Counter(), tmp_path, callbacks=on_batch_end(lambda step, logs: seen.append(step))) == sum(range(6))

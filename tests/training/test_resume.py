@@ -1,4 +1,4 @@
-"""Trainings that are stopped in every way, as processes of their own, and end as if nothing had happened."""
+"""Trainings in separate processes that are stopped in all ways. They end with the same weights as without a stop."""
 
 import csv
 import json
@@ -261,7 +261,7 @@ def test_two_workers_train_as_one_with_the_double_batch_even_if_one_is_killed(
 
 
 @pytest.mark.slow
-def test_several_workers_end_together_at_a_signal_to_one_and_go_on_together(records, tmp_path):
+def test_several_workers_end_together_at_a_signal_to_one_and_resume_together(records, tmp_path):
     ports = free_ports(2)
     workers = start_workers(records, tmp_path, ports)
     assert workers[0].until("stage 1 .*epoch 2 of 6")

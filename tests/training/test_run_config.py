@@ -39,7 +39,7 @@ def test_only_the_writer_writes(paths, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_settings_go_on(paths):
+def test_a_run_with_the_same_settings_resumes(paths):
     begin(paths, precision="float32")
     add_checkpoint(paths)
     begin(paths, precision="float32")
@@ -58,7 +58,7 @@ def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
     begin(paths, precision="float32", global_batch_size=64)
 
 
-def test_a_run_of_an_earlier_version_goes_on_as_the_defaults_of_new_fields_do(paths):
+def test_a_run_of_an_earlier_version_resumes_with_the_defaults_of_new_fields(paths):
     begin(paths)
     add_checkpoint(paths)
     path = pathlib.Path(paths.model("config.json"))
@@ -142,7 +142,7 @@ def test_a_fresh_start_removes_the_earlier_run_but_not_its_models(paths, tmp_pat
     assert model.exists() and not history.exists()
 
 
-def test_the_checksum_tells_runs_apart_by_what_shapes_them():
+def test_the_checksum_depends_on_settings_that_change_the_result():
     def checksum(config=CONFIG, **facts):
         return run_config.checksum(run_config.describe(config, **facts))
 

@@ -42,7 +42,7 @@ def sgd(monkeypatch):
 
 
 def assert_near(one, other):
-    """That images in 0..255 differ by rounding alone: in one process layers' names differ, and with them sums."""
+    """Check that images in 0..255 differ by rounding only: names of layers, which order sums, differ in one process."""
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
@@ -77,13 +77,13 @@ def train_both(folder, make_pair, num_replicas):
 
 
 def copy_first_epoch(folder, other):
-    """Copy the records and what is left of a training that was stopped after the first epoch of each stage."""
+    """Copy the records and the outputs of a training that was stopped after the first epoch of each stage."""
     shutil.copytree(folder / "records", other / "records")
     checkpoints = "outputs/checkpoints"
     shutil.copytree(folder / checkpoints, other / checkpoints, ignore=shutil.ignore_patterns("step-4*", "step-6*"))
 
 
-def test_both_stages_keep_everything_and_go_on_with_two_replicas(two_replicas, tmp_path, make_pair, capfd, caplog):
+def test_both_stages_keep_everything_and_resume_with_two_replicas(two_replicas, tmp_path, make_pair, capfd, caplog):
     caplog.set_level(logging.INFO)
     with two_replicas.scope():
         whole = train_both(tmp_path / "whole", make_pair, 2)
@@ -111,7 +111,7 @@ def pretrain(folder, make_pair, num_replicas, epochs, writes=True):
     return training.run("pretrain", builders.pretraining_stage(config, generator, Losses(num_replicas)))
 
 
-def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path, make_pair, caplog):
+def test_a_stage_resumes_with_another_number_of_replicas(two_replicas, tmp_path, make_pair, caplog):
     caplog.set_level(logging.INFO)
     lr = make_pair().lr[None].astype("float32")
     whole = pretrain(tmp_path / "whole", make_pair, 1, epochs=3)(lr)
