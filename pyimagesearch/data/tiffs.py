@@ -150,7 +150,7 @@ def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
             raise TiffError(f"pixels of {bits} bits, {kind}; save it with 8 or 16 unsigned bits per channel")
         data = image.write_to_memory()
     except pyvips.Error as error:
-        raise TiffError(f"damaged, or not a supported image ({_said(error)})") from error
+        raise TiffError(f"damaged, or not an image of a supported format ({_said(error)})") from error
     dtype = np.uint8 if image.format == "uchar" else np.uint16
     pixels = np.frombuffer(data, dtype).reshape(image.height, image.width, image.bands)
     if image.interpretation == "cmyk":

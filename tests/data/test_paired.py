@@ -141,4 +141,4 @@ def test_pairs_become_records_that_are_not_degraded_again(tmp_path, monkeypatch,
     seed = next(seed for seed in range(3) if (random_image(144, 160, seed)[:, 8:152] == hr[0]).all())
     np.testing.assert_array_equal(lr[0], random_image(36, 40, seed + 10)[:, 2:38])
     assert train_srgan.main([*both, "--degradation", "photo"]) == 2
-    assert "tfrecord has low-resolution images of its own" in capsys.readouterr().err
+    assert "tfrecord: has given low-resolution images" in capsys.readouterr().err

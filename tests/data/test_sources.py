@@ -167,7 +167,7 @@ def test_images_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_
     assert {skipped.reason for part in source[:2] for skipped in part} == {size}
     flags = ["--records", str(tmp_path / "records"), "--processes", "1"]
     assert create_tfrecords.main([*flags, "--crop-size", "160"]) == 2
-    assert capsys.readouterr().err.endswith(f"see skipped.csv there; {list(source.train)[-1].name}: {size}\n")
+    assert capsys.readouterr().err.endswith(f"see skipped.csv in this folder; {list(source.train)[-1].name}: {size}\n")
 
 
 def test_div2k_is_prepared_only_once(div2k):
