@@ -69,7 +69,7 @@ FLAT = np.full((24, 32, 3), 90, np.uint8)
 
 def test_the_grid_is_the_largest_energy_of_a_position_over_the_smallest():
     image = with_dots(random_image(37, 43))
-    squares = laplacian(image)[:28, :32] ** 2  # whole squares of what the border leaves of 37 x 43
+    squares = laplacian(image)[:28, :32] ** 2  # whole cells of 37 x 43 pixels inside the border
     energies = [np.mean(squares[top::4, left::4]) for top in range(4) for left in range(4)]
     assert metrics.grid(image) == pytest.approx(max(energies) / min(energies), rel=1e-3)
 

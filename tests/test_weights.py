@@ -30,7 +30,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def scores(shipped):
-    """What `evaluate.py --benchmark docs/photographs` measures, without the perceptual distance."""
+    """The measures of `evaluate.py --benchmark docs/photographs`, without the perceptual distance."""
     photographs = benchmarks.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], 4)[0]}
     methods |= {name: upscaling.Upscaler(generator) for name, generator in shipped.items()}

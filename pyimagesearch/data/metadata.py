@@ -210,7 +210,7 @@ def _is_for_programs(value: Any) -> bool:
 
 
 def _writable(values: Mapping[int, Any], group: int | None) -> dict[int, Any]:
-    """Return the values of a directory that can be written. Text is returned as its original bytes."""
+    """Return the values of a directory that can be written. Text is returned as the bytes that were read."""
     writable = {}
     for tag, value in values.items():
         if isinstance(value, str) and not value.isascii():  # Pillow reads Latin-1 and writes ASCII

@@ -104,7 +104,7 @@ class Div2k:
         return dataclasses.replace(self, first=self.first + first, last=self.first + last)
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """See `ImageSource`. The original PNG files of DIV2K are read."""
+        """See `ImageSource`. The PNG files of DIV2K are read without a new compression."""
         builder = tfds.builder_from_directory(self.builder_dir)
         examples = builder.as_dataset(
             split=f"{self.split}[{self.first}:{self.last}]",

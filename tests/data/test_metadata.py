@@ -1,4 +1,4 @@
-"""What images carry, through every format and back, opened again by the program, Pillow and OpenCV."""
+"""Metadata are written in each format, and read again by the program, Pillow and OpenCV."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def rewritten(path, form, pixels=None):
-    """Read a file, write what it carries in a format, open that with all three, and read it."""
+    """Read a file, write it in a format with its metadata, open the result with all three readers, and read it."""
     before = read_image(str(path))
     target = str(path) + " result" + FORMATS[form]
     write_image(target, LoadedImage(before.pixels if pixels is None else pixels, before.metadata), form)

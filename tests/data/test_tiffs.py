@@ -25,7 +25,7 @@ def written(pixels, **options):
 
 
 def read_alike(file):
-    """What inference reads, after checking that the other readers agree."""
+    """Read a file as inference does, and check that the other readers have the same result."""
     pixels = read_image(file).pixels
     assert read_size(file) == pixels.shape[:2]
     if pixels.shape[-1] == 3:

@@ -36,7 +36,7 @@ def smooth(height, width, seed=0):
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Two images, of which the second is the easier one, with LR of their own."""
+    """A benchmark of two images with given LR images. The second image is the easier one."""
     for number, hr in enumerate([random_image(40, 48), smooth(44, 40)]):
         save(tmp_path / "Set2" / "HR" / f"{number}.png", hr)
         save(tmp_path / "Set2" / "LRx4" / f"{number}x4.png", pairs.shrink(hr, 4))

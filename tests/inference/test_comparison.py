@@ -57,7 +57,7 @@ def test_the_images_of_the_figure_take_the_room_there_is():
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
 
-# What a user's hand does, and where the line and the edge of the image are afterwards.
+# Actions of a user, and the positions of the line and of the edge of the image afterwards.
 MOVE = """<script>
 const [first, second] = document.querySelectorAll("input");
 first.value = 25;

@@ -100,7 +100,7 @@ def test_litert_computes_what_keras_computes(generator, exported):
 
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
-    """Run the command where it must refuse; return what it said, after checking that it changed no file."""
+    """Run a command that must fail. Check that it changes no file, and return its message."""
     monkeypatch.chdir(tmp_path)
 
     def check(*flags):

@@ -1,4 +1,4 @@
-"""A second run does what it was asked: the same again is not made again, anything else is."""
+"""A second run makes only results whose source or settings have changed."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_models_are_identified_by_their_content(tmp_path):
 
 @pytest.fixture
 def enlarge(tmp_path, monkeypatch, caplog):
-    """Run inference on two images; return what it wrote and how many results it says it wrote."""
+    """Run inference on two images. Return the status and the files that it has written."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("pretrained_generator", "generator")):
         generator = SRGAN.generator(4, 4, 1)

@@ -61,7 +61,7 @@ class Training:
         self.limit.start()
 
     def until(self, pattern):
-        """Read what it says up to a line with `pattern`; False if it ends before."""
+        """Read the output up to a line with `pattern`. Return False if the process ends before."""
         for line in self.process.stdout:
             self.out += line
             if re.search(pattern, line):

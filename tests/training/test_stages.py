@@ -66,7 +66,7 @@ def prepare(folder, make_pair, config, writes=True):
 
 
 def train_both(folder, make_pair, num_replicas):
-    """Train both stages under the current strategy, or go on with them; return the generator."""
+    """Train or resume both stages under the current strategy, and return the generator."""
     training, losses = prepare(folder, make_pair, CONFIG), Losses(num_replicas)
     chosen = layers.choose(num_replicas, on_cpu=True)
     generator = builders.build_generator(CONFIG, **chosen)
@@ -104,7 +104,7 @@ def test_both_stages_keep_everything_and_resume_with_two_replicas(two_replicas, 
 
 
 def pretrain(folder, make_pair, num_replicas, epochs, writes=True):
-    """Train the first stage, with four crops a step on all replicas together, or go on with it."""
+    """Train or resume the first stage with a global batch size of four."""
     config = dataclasses.replace(CONFIG, train_batch_size=4 // num_replicas, pretrain_epochs=epochs)
     generator = builders.build_generator(config, **layers.choose(num_replicas, on_cpu=True))
     training = prepare(folder, make_pair, config, writes)
