@@ -22,7 +22,7 @@ def test_the_papers_generator_has_256_filters_in_each_upsampling_stage():
     generator = SRGAN.generator(4, 64, 16, upsampling_maps=256)
     wide = [layer.filters for layer in generator.layers if getattr(layer, "filters", 64) == 256]
     assert wide == [256, 256]
-    # Compared with the tutorial's: the first stage has twice the filters, and therefore twice the slopes and outputs.
+    # Compared with the tutorial's, stage 1 has twice the filters and slopes, and stage 2 has twice the inputs.
     assert generator.count_params() == 1_407_267 + 128 * (9 * 64 + 1) + 32 + 9 * 32 * 256
 
 

@@ -24,7 +24,7 @@ def test_lr_images_are_those_of_matlab(shared_data):
 
 
 def matlab_imresize(image, scale):
-    """The result of `imresize(image, 1 / scale)` of MATLAB: antialiased bicubic interpolation (Keys), mirrored borders."""
+    """The result of MATLAB's `imresize(image, 1 / scale)`: antialiased bicubic interpolation, mirrored borders."""
 
     def along_rows(pixels):
         size = len(pixels)

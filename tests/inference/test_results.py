@@ -80,7 +80,7 @@ def test_models_are_identified_by_their_content(tmp_path):
 
 @pytest.fixture
 def enlarge(tmp_path, monkeypatch, caplog):
-    """Run inference on two images. Return the status and the files that it has written."""
+    """Run inference on two images. Return the reported number of results, and the files that it has written."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("pretrained_generator", "generator")):
         generator = SRGAN.generator(4, 4, 1)
