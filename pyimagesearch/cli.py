@@ -195,7 +195,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except _FILE_ERRORS as error:
             message = error.message
         except UnicodeEncodeError as error:  # for a path that TensorFlow cannot encode
-            message = f"{printable(str(error.object))}: the name is not valid UTF-8; rename the file"
+            message = f"{printable(str(error.object))}: not valid UTF-8; rename it"
         except KeyboardInterrupt:
             return 130
         first_line, *_ = message.splitlines()

@@ -132,7 +132,7 @@ def test_seconds_leave_out_what_is_done_once(benchmark):
         ),
         (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; remove it from the benchmark"),
         (lambda root: (root / "HR").rename(root / "hr"), "no images in .*HR; put the ground truth there"),
-        (lambda root: save(root / "HR" / "1.png", random_image(3, 40)), "1.png: too small to be measured"),
+        (lambda root: save(root / "HR" / "1.png", random_image(3, 40)), "1.png: too small for the measures"),
     ],
 )
 def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):

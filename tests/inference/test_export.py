@@ -132,7 +132,7 @@ def test_a_missing_package_is_named(refused, monkeypatch):
     [
         ("litert", "there.tflite", "there.tflite: already exists; allow overwriting, or choose another name"),
         ("saved_model", "folder", "folder: already exists"),
-        ("litert", "there.onnx", "there.onnx: the format litert makes a file that ends in .tflite"),
+        ("litert", "there.onnx", "there.onnx: files of the format litert end in .tflite"),
         ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine only"),
     ],
 )
@@ -146,7 +146,7 @@ def test_outputs_that_make_no_sense_are_refused(refused, tmp_path, format, outpu
 def test_overwrite_leaves_alone_what_is_no_export(refused, tmp_path, format, output):
     (tmp_path / output).mkdir()
     (tmp_path / output / "generator.keras").write_text("the work of days")
-    assert f"{output}: not an export of the format {format}" in refused(
+    assert f"{output}: exists and is not an export of the format {format}" in refused(
         "--format", format, "--output", output, "--overwrite"
     )
 
@@ -189,7 +189,7 @@ def test_a_failure_leaves_the_earlier_export_and_nothing_else(generator, tmp_pat
 def test_a_model_is_not_replaced_by_its_export(tmp_path):
     model = tmp_path / "generator.keras"
     for output in (None, str(tmp_path / "." / "generator.keras")):
-        with pytest.raises(UserError, match="generator.keras: the model itself"):
+        with pytest.raises(UserError, match="generator.keras: is the model itself"):
             export.choose_output(str(model), "keras", output, overwrite=True)
 
 

@@ -206,4 +206,4 @@ def test_a_folder_of_results_may_have_a_name_that_is_no_text(enlarge, tmp_path, 
     assert r"caf\xe9 \n/no.keras: no such model" in capsys.readouterr().err
     shutil.copy("outputs/models/generator.keras", folder + "/no.keras")
     assert inference.main([*flags, "--overwrite", "--model", folder + "/no.keras"]) == 2
-    assert capsys.readouterr().err.endswith(r"caf\xe9 \n/no.keras: is no text; rename it" + "\n")
+    assert capsys.readouterr().err.endswith(r"caf\xe9 \n/no.keras: not valid UTF-8; rename it" + "\n")
