@@ -6,7 +6,14 @@ from keras import ops
 
 
 def average_momentum(optimizer: keras.optimizers.Optimizer) -> keras.KerasTensor:
-    """Return the momentum of an optimizer's averages at its step t: at most `ema_momentum` and at most t / (10 + t)."""
+    """Return the momentum of an optimizer's averages at its step t: at most `ema_momentum` and at most t / (10 + t).
+
+    Args:
+        optimizer: an optimizer with `ema_momentum`.
+
+    Returns:
+        A float32 scalar in 0..1.
+    """
     step = ops.cast(optimizer.iterations, "float32")
     return ops.minimum(step / (10 + step), optimizer.ema_momentum)
 

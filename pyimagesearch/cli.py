@@ -141,6 +141,9 @@ def find_paths(args: argparse.Namespace) -> Paths:
 
     They are those of the flags, or else in the bucket, or else in the current folder.
 
+    Args:
+        args: from a parser with the flags of `add_shared_flags`.
+
     Raises:
         UserError: a TPU of another machine has no bucket, or the bucket is not a `gs://` address.
     """
@@ -172,6 +175,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     Log lines go to standard output. For an error that the user can correct, the command prints one line on standard
     error and exits with status 2.
+
+    Args:
+        main: a function of the arguments that returns the exit status.
     """
 
     @functools.wraps(main)
@@ -210,6 +216,9 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
 
     Python handles signals only in the main thread, and only after a running call of TensorFlow or of another library
     has returned. So `main` is run in another thread. Complete files are kept, unfinished files are removed.
+
+    Args:
+        main: a function of the arguments that returns the exit status.
     """
 
     @functools.wraps(main)

@@ -168,6 +168,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
     """Turn TensorFlow's error for a lost worker into an error that names the worker.
 
+    Args:
+        cluster: the workers, or None for a training on one machine.
+
     Raises:
         UserError: the connection to another worker was lost in the block.
     """
@@ -189,7 +192,11 @@ def is_cpu() -> bool:
 
 
 def compiles_well(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether XLA makes training faster. This is so on one GPU; on the CPU training becomes slower."""
+    """Return whether XLA makes training faster. This is so on one GPU; on the CPU training becomes slower.
+
+    Args:
+        strategy: the strategy of the training.
+    """
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 

@@ -46,6 +46,9 @@ def unfinished(path: str) -> Iterator[str]:
 
     Missing folders are made. The temporary name has the ending of `path`, because some libraries choose the format by
     it. A temporary file of an earlier process that was killed is removed.
+
+    Args:
+        path: the path of the final file.
     """
     folder, name = os.path.split(path)
     if is_local(path):
@@ -66,6 +69,9 @@ def written_whole(path: str) -> Iterator[str]:
     """Yield a temporary path, which is renamed to `path` at the end of the block.
 
     After an exception in the block, `path` is unchanged. On this machine, it can also be a folder.
+
+    Args:
+        path: the path of the final file.
     """
     with unfinished(path) as aside:
         yield aside
@@ -110,7 +116,11 @@ def remove_unfinished() -> None:
 
 
 def fitting_name(name: str) -> str:
-    """Return the name of a file, or a shorter unique name if it is longer than the 255 bytes of file systems."""
+    """Return the name of a file, or a shorter unique name if it is longer than the 255 bytes of file systems.
+
+    Args:
+        name: the name without a folder.
+    """
     data = os.fsencode(name)
     if len(data) <= _LONGEST_NAME:
         return name
@@ -186,6 +196,12 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
     The name is the last part of the path without `.keras`, with as many earlier parts as needed. A file that is given
     twice is returned once.
+
+    Args:
+        paths: paths of files.
+
+    Returns:
+        The paths by their names, in the given order.
     """
     distinct = {os.path.realpath(path): path for path in reversed(paths)}
     parts = {

@@ -33,7 +33,11 @@ def to_integers(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Round an image of any shape and dtype to uint8, and clip it to 0..255."""
+    """Round an image of any shape and dtype to uint8, and clip it to 0..255.
+
+    Args:
+        image: an array of any shape, with values of 0..255.
+    """
     return to_integers(image, np.uint8)
 
 

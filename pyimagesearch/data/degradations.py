@@ -93,6 +93,9 @@ _STRONGEST = Fixed(blur=20, noise=100, jpeg=100)
 def parse(text: str) -> Fixed:
     """Read degradations from text such as "jpeg:75,noise:5,blur:1.0", in any order, or from "clean".
 
+    Args:
+        text: degradations `NAME:STRENGTH` that are separated by commas.
+
     Raises:
         ValueError: a degradation is unknown or repeated, or its strength is out of range.
     """
@@ -181,7 +184,15 @@ def _random_round(image: np.ndarray, height: int, width: int, rng: np.random.Gen
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur an image, uint8 [H, W, 3], with a Gaussian whose standard deviation is `sigma` pixels."""
+    """Blur an image, uint8 [H, W, 3], with a Gaussian whose standard deviation is `sigma` pixels.
+
+    Args:
+        image: uint8 [H, W, 3].
+        sigma: in pixels, above 0.
+
+    Returns:
+        As `image`.
+    """
     return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
@@ -204,7 +215,14 @@ def gaussian_kernel(sigma: float, other_sigma: float, angle: float) -> np.ndarra
 
 
 def reduce(image: np.ndarray, height: int, width: int, method: str) -> np.ndarray:
-    """Reduce an image, uint8 [H, W, 3], to uint8 [height, width, 3] with one of `REDUCTIONS`."""
+    """Reduce an image, uint8 [H, W, 3], to uint8 [height, width, 3] with one of `REDUCTIONS`.
+
+    Args:
+        image: uint8 [H, W, 3].
+        height: the height of the result in pixels.
+        width: the width of the result in pixels.
+        method: one of `REDUCTIONS`.
+    """
     if (height, width) == image.shape[:2]:
         return image
     if method == "area":

@@ -159,7 +159,14 @@ def decoded(text: bytes) -> str:
 
 
 def dpi_of_tags(tags: Mapping[int, Any]) -> tuple[float, float] | None:
-    """Return the resolution from tags of EXIF or TIFF, in pixels per inch, or None."""
+    """Return the resolution from tags of EXIF or TIFF, in pixels per inch, or None.
+
+    Args:
+        tags: the values of tags.
+
+    Returns:
+        The horizontal and the vertical resolution.
+    """
     sides = tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)
     factor = {2: 1.0, 3: 2.54}.get(tags.get(ExifTags.Base.ResolutionUnit, 2))
     with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):

@@ -124,6 +124,9 @@ class Found(NamedTuple):
 def find_images(root: str) -> Found:
     """Find the photographs below a folder. Other files are counted in a log line.
 
+    Args:
+        root: the folder.
+
     Raises:
         UserError: the folder does not exist or has no photographs.
     """

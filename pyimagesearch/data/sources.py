@@ -52,7 +52,12 @@ class ImageSource(Protocol):
         """The approximate height and width of each image, in pixels."""
 
     def part(self, first: int, last: int) -> Self:
-        """Return the images with the numbers `first` to `last` - 1."""
+        """Return the images with the numbers `first` to `last` - 1.
+
+        Args:
+            first: the number of the first image, from 0.
+            last: the number after the last image.
+        """
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
         """Read the images in order. An image that cannot be used gives a `Skipped`."""

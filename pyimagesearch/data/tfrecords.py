@@ -33,7 +33,11 @@ _FEATURES = {
 
 
 def serialize(pair: Pair) -> bytes:
-    """Serialize a pair to a record: a `tf.train.Example` with uncompressed pixels and their position in the image."""
+    """Serialize a pair to a record: a `tf.train.Example` with uncompressed pixels and their position in the image.
+
+    Args:
+        pair: the pair.
+    """
 
     def ints(*values: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
@@ -103,7 +107,11 @@ def shard_name(number: int, records: int) -> str:
 
 
 def has_manifest(root: str) -> bool:
-    """Return whether a folder has finished records."""
+    """Return whether a folder has finished records.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     return tf.io.gfile.exists(os.path.join(root, MANIFEST))
 
 
@@ -138,7 +146,11 @@ class Locations(NamedTuple):
 
 
 def locate_records(filenames: Sequence[str]) -> Locations:
-    """Return the locations of all records of the given shards, which are in one folder, in order."""
+    """Return the locations of all records of the given shards, which are in one folder, in order.
+
+    Args:
+        filenames: the paths of the shards.
+    """
     locations = Locations(list(filenames), [], [], [])
     folder = os.path.dirname(filenames[0])
     manifest = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
@@ -207,12 +219,20 @@ def check_crops(root: str, crop_size: int) -> None:
 
 
 def has_own_lr(root: str) -> bool:
-    """Return whether the low-resolution images of the records were given, as opposed to made from HR images."""
+    """Return whether the low-resolution images of the records were given, as opposed to made from HR images.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     return bool(_read_manifest(root).get("origin", {}).get("lr_images"))
 
 
 def fingerprint(root: str) -> str:
-    """Return a checksum of the content of all shards in a folder: 16 hexadecimal digits."""
+    """Return a checksum of the content of all shards in a folder: 16 hexadecimal digits.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     shards = [
         (shard["bytes"], shard["crc32"])
         for split in _read_manifest(root)["splits"].values()
@@ -223,6 +243,9 @@ def fingerprint(root: str) -> str:
 
 def verify(root: str) -> Iterator[tuple[str, str | None]]:
     """Read all shards in a folder and compare them with the manifest.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
 
     Yields:
         The path of each shard, and a description of its fault or None.

@@ -46,7 +46,11 @@ class Benchmark(NamedTuple):
         return self.files[0][2] is None
 
     def degraded(self, degradation: Fixed) -> Self:
-        """Return a benchmark with the same images and degraded LR images. Its name contains the degradation."""
+        """Return a benchmark with the same images and degraded LR images. Its name contains the degradation.
+
+        Args:
+            degradation: the degradation of the LR images.
+        """
         name = self.name if degradation == Fixed() else f"{self.name}, {degradation}"
         return self._replace(name=name, degradation=degradation)
 
@@ -173,5 +177,9 @@ def _check_features(vgg: keras.Model, hr: np.ndarray, path: str) -> None:
 
 
 def means(rows: Sequence[Row]) -> scores.Score:
-    """Return the means of the scores of some rows."""
+    """Return the means of the scores of some rows.
+
+    Args:
+        rows: from `evaluate`.
+    """
     return scores.mean_score([row.score for row in rows])

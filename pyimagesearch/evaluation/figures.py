@@ -30,7 +30,11 @@ class Truth(NamedTuple):
 
 
 def against_truth(rows: Sequence[Truth]) -> Figure:
-    """Draw results and their ground truth. Each row has the whole image, then the most detailed part of each result."""
+    """Draw results and their ground truth. Each row has the whole image, then the most detailed part of each result.
+
+    Args:
+        rows: the rows. All have the same number of results.
+    """
     columns = 2 + max(len(row.results) for row in rows)
     figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):

@@ -99,13 +99,21 @@ def lr_origin(benchmark: Benchmark) -> str:
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, Score]:
-    """Return the mean score of each model."""
+    """Return the mean score of each model.
+
+    Args:
+        rows: from `benchmarks.evaluate`.
+    """
     models = dict.fromkeys(row.model for row in rows)
     return {model: means([row for row in rows if row.model == model]) for model in models}
 
 
 def table(scores: Mapping[str, Score]) -> str:
-    """Return a Markdown table of scores by name, with aligned columns for terminals."""
+    """Return a Markdown table of scores by name, with aligned columns for terminals.
+
+    Args:
+        scores: the scores by the name of their row. A measure that a score does not have is left out.
+    """
     shown = [column for column in COLUMNS if None not in [getattr(score, column) for score in scores.values()]]
     lines = [["", *(COLUMNS[column][0] for column in shown)]]
     for name, score in scores.items():
@@ -128,7 +136,12 @@ def section(result: Result) -> str:
 
 
 def markdown(results: Sequence[Result], measured: Measured) -> str:
-    """Return the tables of all benchmarks and the protocol, as Markdown."""
+    """Return the tables of all benchmarks and the protocol, as Markdown.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+    """
     headings = {column: heading for column, (heading, _) in COLUMNS.items()}
     measures = "\n".join(f"- {headings.get(name, name)}: {text}" for name, text in protocol(measured).items())
     models = "\n".join(f"- {name}: `{path}`" for name, path in measured.models.items())
@@ -137,7 +150,12 @@ def markdown(results: Sequence[Result], measured: Measured) -> str:
 
 
 def as_json(results: Sequence[Result], measured: Measured) -> str:
-    """Return the means of all benchmarks, the paths of the models and the protocol, as JSON."""
+    """Return the means of all benchmarks, the paths of the models and the protocol, as JSON.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+    """
     content = {
         "protocol": protocol(measured),
         "models": dict(measured.models),
@@ -155,7 +173,11 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Return a table with a row for each image and model, as CSV."""
+    """Return a table with a row for each image and model, as CSV.
+
+    Args:
+        results: the results of all benchmarks.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["benchmark", "image", "model", *Score._fields])
@@ -165,7 +187,13 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> None:
-    """Write the tables of benchmarks to a folder: results.md, results.json and images.csv."""
+    """Write the tables of benchmarks to a folder: results.md, results.json and images.csv.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+        folder: the folder, which must exist.
+    """
     texts = {
         "results.md": markdown(results, measured),
         "results.json": as_json(results, measured),
@@ -177,7 +205,12 @@ def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> 
 
 
 def from_worst_to_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
-    """Draw the results of at most `FIGURE_ROWS` images, which are evenly spaced in the last model's PSNR."""
+    """Draw the results of at most `FIGURE_ROWS` images, which are evenly spaced in the last model's PSNR.
+
+    Args:
+        result: the results of a benchmark.
+        methods: functions that upscale images, by the name of the model.
+    """
     benchmark, rows = result
     last = [row.score.psnr_y for row in rows if row.model == rows[-1].model]
     positions = np.linspace(0, len(last) - 1, min(FIGURE_ROWS, len(last)))

@@ -105,6 +105,10 @@ def score_all(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, distance: Distance
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the mean of each measure, or None for a measure that was not made."""
+    """Return the mean of each measure, or None for a measure that was not made.
+
+    Args:
+        scores: at least one score.
+    """
     columns = zip(*scores, strict=True)
     return Score(*(None if column[0] is None else float(np.mean(column)) for column in columns))

@@ -46,7 +46,11 @@ class Reduction:
         self.strips = [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
 
     def for_strips(self, function: Callable[[slice], Any]) -> list[Any]:
-        """Return the results of a function for all strips of the reduced image, on all cores."""
+        """Return the results of a function for all strips of the reduced image, on all cores.
+
+        Args:
+            function: a function of a strip, which is a range of rows of the reduced image.
+        """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(function, self.strips))
 

@@ -155,6 +155,9 @@ def common_scale(models: Mapping[str, keras.Model]) -> int:
 def scaling_factor(generator: keras.Model) -> int:
     """Return the scaling factor of a generator: the height of `sr` divided by the height of `lr`.
 
+    Args:
+        generator: a model from [B, h, w, 3].
+
     Raises:
         ValueError: the network does not upscale RGB images by a whole number of at least 2.
     """
@@ -186,6 +189,9 @@ class Halves(NamedTuple):
 
 def split(generator: keras.Model) -> Halves:
     """Split a generator after its last addition, where the residual trunk ends.
+
+    Args:
+        generator: from `load_generator`.
 
     Raises:
         UserError: the generator has no addition, or has layers whose receptive field is unknown.

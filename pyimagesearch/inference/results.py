@@ -74,7 +74,12 @@ class Results:
             self._shorten()
 
     def state(self, source: str, target: str) -> State:
-        """Return the state of the result `target` of `source`."""
+        """Return the state of the result `target` of `source`.
+
+        Args:
+            source: the path of the input.
+            target: the path of the result.
+        """
         self._sources[target] = made_of = _identity(source)
         if not os.path.exists(target):
             return State.MISSING
@@ -85,7 +90,12 @@ class Results:
         return State.CURRENT if same else State.OUTDATED
 
     def note(self, source: str, target: str) -> None:
-        """Record that `target` has been made from `source`, in the version of `source` at the call of `state`."""
+        """Record that `target` has been made from `source`, in the version of `source` at the call of `state`.
+
+        Args:
+            source: the path of the input.
+            target: the path of the result.
+        """
         made_of = self._sources.get(target) or _identity(source)
         entry = {"result": _identity(target)[1:], "source": made_of, "settings": self.settings}
         self._known[self._name(target)] = entry

@@ -192,7 +192,13 @@ class Upscaler:
 
 
 def within(piece: Piece, longest: int, reach: int) -> Iterator[Piece]:
-    """Divide the inner part of a piece as `pieces` does. The new pieces may extend into its outer part."""
+    """Divide the inner part of a piece as `pieces` does. The new pieces may extend into its outer part.
+
+    Args:
+        piece: the piece to divide.
+        longest: the longest new piece in pixels, more than twice `reach`.
+        reach: the radius of the receptive field in pixels.
+    """
     start = max(piece.outer.start, piece.inner.start - reach)
     stop = min(piece.outer.stop, piece.inner.stop + reach)
     for outer, inner in pieces(stop - start, longest, reach):

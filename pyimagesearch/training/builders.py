@@ -37,6 +37,9 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
 def check_shift(config: Config) -> None:
     """Check that the discriminator can be trained on images that are smaller by `max_shift` pixels.
 
+    Args:
+        config: the configuration.
+
     Raises:
         UserError: it cannot.
     """
@@ -53,6 +56,10 @@ def shaped_like(config: Config, generator: keras.Model) -> Config:
     """Return `config` with the settings of the network of a generator.
 
     `feature_maps` of the generator is used for the discriminator, too.
+
+    Args:
+        config: the other settings.
+        generator: from `generators.load_generator`.
 
     Raises:
         UserError: the network is not one of `SRGAN.generator`.
@@ -193,7 +200,11 @@ def gan_stage(
 
 
 def gan_losses(losses: Losses) -> dict[str, LossFunction]:
-    """Return the losses of the second stage as the arguments of `SRGANTraining.compile`."""
+    """Return the losses of the second stage as the arguments of `SRGANTraining.compile`.
+
+    Args:
+        losses: the losses for the number of replicas.
+    """
     names = ("bce_loss", "mse_loss", "l1_loss", "unit_loss", "reduced_loss", "grid_loss", "relativistic_loss")
     return {name: getattr(losses, name) for name in names}
 

@@ -122,7 +122,11 @@ class Checkpoints:
 
 
 def find_checkpoints(folder: str) -> list[str]:
-    """Return the paths of the checkpoints in a folder, the newest first."""
+    """Return the paths of the checkpoints in a folder, the newest first.
+
+    Args:
+        folder: a folder or `gs://` address. It need not exist.
+    """
     names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     found = [
         os.path.join(folder, name.removesuffix(".index")) for name in names if re.fullmatch(r"step-\d+\.index", name)

@@ -124,7 +124,12 @@ def opened(
 
 
 def find_start(options: Options, begun: bool) -> keras.Model | None:
-    """Return the generator that the run starts from, or its saved copy if the run has been started before."""
+    """Return the generator that the run starts from, or its saved copy if the run has been started before.
+
+    Args:
+        options: the settings of the run.
+        begun: whether the run has checkpoints.
+    """
     if not options.init_generator:
         return None
     return generators.load_generator(options.paths.pretrained_generator if begun else options.init_generator)
@@ -132,6 +137,10 @@ def find_start(options: Options, begun: bool) -> keras.Model | None:
 
 def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
     """Return the SRGAN generator that the second stage starts from, or None.
+
+    Args:
+        init_srgan: the path of the generator, or None.
+        config: the configuration.
 
     Raises:
         UserError: its network is not that of `config`.
@@ -149,6 +158,10 @@ def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
 
 def find_records(config: Config, records: str) -> Shards:
     """Find the shards of both splits and check that they match the configuration.
+
+    Args:
+        config: the configuration.
+        records: the folder of the records, or its `gs://` address.
 
     Returns:
         The paths of the shards by split, "train" and "test".
@@ -169,7 +182,14 @@ def find_records(config: Config, records: str) -> Shards:
 
 
 def describe(config: Config, options: Options, precision: str, num_replicas: int) -> dict[str, object]:
-    """Return all settings that determine the result of a run, for `run_config`."""
+    """Return all settings that determine the result of a run, for `run_config`.
+
+    Args:
+        config: the configuration.
+        options: the other settings.
+        precision: the precision of the computation.
+        num_replicas: the number of replicas that train in sync.
+    """
     return run_config.describe(
         config,
         global_batch_size=config.train_batch_size * num_replicas,
@@ -183,7 +203,14 @@ def describe(config: Config, options: Options, precision: str, num_replicas: int
 
 
 def prepare(config: Config, options: Options, shards: Shards, cluster: devices.Cluster | None = None) -> Training:
-    """Return the objects that both stages share, under the current strategy."""
+    """Return the objects that both stages share, under the current strategy.
+
+    Args:
+        config: the configuration.
+        options: the other settings.
+        shards: from `find_records`.
+        cluster: the workers, if there are several.
+    """
     strategy = tf.distribute.get_strategy()
     return Training(
         config,
@@ -201,6 +228,11 @@ def prepare(config: Config, options: Options, shards: Shards, cluster: devices.C
 
 def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
     """Return a function that loads the training batches of a replica; see `loop.LoadBatches`.
+
+    Args:
+        config: the configuration.
+        shards: the paths of the training shards.
+        num_replicas: the number of replicas that train in sync.
 
     Raises:
         UserError: the records have fewer crops than the global batch.

@@ -107,13 +107,21 @@ def _fits(field: dataclasses.Field, value: Any) -> bool:
 
 
 def checksum(run: dict[str, Any]) -> int:
-    """Return a checksum of 31 bits of the settings that change the result of a run."""
+    """Return a checksum of 31 bits of the settings that change the result of a run.
+
+    Args:
+        run: the settings, from `describe`.
+    """
     relevant = {name: value for name, value in run.items() if name not in _FREE}
     return zlib.crc32(json.dumps(relevant, sort_keys=True).encode()) >> 1
 
 
 def begun(paths: Paths) -> list[str]:
-    """Return the stages that have checkpoints, in order."""
+    """Return the stages that have checkpoints, in order.
+
+    Args:
+        paths: the folders of the outputs.
+    """
     return [stage for stage in STAGES if find_checkpoints(paths.checkpoints(stage))]
 
 
