@@ -350,15 +350,18 @@ def test_evaluate_measures_each_degradation_in_a_table_of_its_own(benchmark, tmp
     ("flags", "said"),
     [
         (["--benchmark", "Two", "--degradation", "jpeg:0"], "--degradation: jpeg:0 is not a whole number from 1"),
-        (["--benchmark", "nowhere"], "--benchmark nowhere: no images in nowhere/HR"),
+        (["--benchmark", "nowhere"], "benchmark nowhere: no images in nowhere/HR"),
         (["--benchmark", "Two", "--alpha", "2"], "--alpha"),
         (["--benchmark", "Two", "--alpha", "0.5", "--model", "x2.keras"], "--alpha interpolates two generators"),
         (["--benchmark", "Two", "--output", "gs://there"], "--output gs://there: tables are written to this machine"),
         (["--benchmark", "Two", "--vgg-layer", "vgg16:block1_conv1"], "--vgg-layer needs --vgg-weights"),
         (["--benchmark", "Two", "--model", "x4.keras", "./x4.keras", "--alpha", "0"], "--alpha interpolates two"),
         (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them in separate runs"),
-        (["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--alpha", "1"], "--alpha: the two generators are"),
-        (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "--vgg-weights nowhere.h5: "),
+        (
+            ["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--alpha", "1"],
+            "interpolation: the two generators are",
+        ),
+        (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "VGG weights nowhere.h5: "),
     ],
 )
 def test_evaluate_refuses(refused, benchmark, tmp_path, flags, said):
