@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Turn photographs into the records that training reads.
+"""Make the TFRecord files for training from photographs.
 
 Examples:
     python create_tfrecords.py                                  # DIV2K, downloaded
     python create_tfrecords.py --manual-dir ~/Downloads         # DIV2K, from its four zip files
-    python create_tfrecords.py --images ~/Pictures              # your own photographs, a tenth held out
+    python create_tfrecords.py --images ~/Images              # your own photographs, a tenth held out
     python create_tfrecords.py --images HR --lr-images LR       # your own pairs, matched by their names
-    python create_tfrecords.py --sample                         # three small photographs, to try things out
-    python create_tfrecords.py --verify                         # are the records still as they were made?
+    python create_tfrecords.py --sample                         # three small photographs, for a first try
+    python create_tfrecords.py --verify                         # compare the records with their checksums
 
-What was interrupted goes on where it stopped, by the same command.
+After an interruption, the same command resumes.
 """
 
 import argparse
@@ -27,40 +27,50 @@ from pyimagesearch.errors import UserError
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", metavar="DIR", default=Paths.records, help="where they go (%(default)s)")
+    parser.add_argument(
+        "--records", metavar="DIR", default=Paths.records, help="folder to write the records to (%(default)s)"
+    )
     cli.add_preset_flag(parser)
     cli.add_config_flags(parser, "scaling_factor", "hr_shape")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--manual-dir", metavar="DIR", help="the folder of DIV2K's four zip files")
-    source.add_argument("--images", metavar="DIR", help="a folder of photographs")
-    source.add_argument("--sample", action="store_true", help="the sample photographs of scikit-image")
-    source.add_argument("--verify", action="store_true", help="make nothing, compare the records with their checksums")
+    source.add_argument("--manual-dir", metavar="DIR", help="folder of DIV2K's four zip files")
+    source.add_argument("--images", metavar="DIR", help="folder of photographs to use, with its subfolders")
+    source.add_argument("--sample", action="store_true", help="use the sample photographs of scikit-image")
+    source.add_argument(
+        "--verify", action="store_true", help="make no records; compare existing ones with their checksums"
+    )
     test = parser.add_mutually_exclusive_group()
-    test.add_argument("--test-images", metavar="DIR", help="the photographs to hold out")
-    test.add_argument("--test-fraction", type=readers.fraction, metavar="F", help="their part to hold out (0.1)")
-    lr_help = "the low-resolution images of {}, of the same names or with x4 after them; else they are made"
+    test.add_argument("--test-images", metavar="DIR", help="folder of the photographs to hold out")
+    test.add_argument(
+        "--test-fraction", type=readers.fraction, metavar="F", help="fraction of --images to hold out (0.1)"
+    )
+    lr_help = "low-resolution images of {}, with the same names or with x4 appended (made by bicubic interpolation)"
     parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
     parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
-    parser.add_argument("--strict", action="store_true", help="stop at a photograph that cannot be used")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at a photograph that cannot be used, instead of listing it in skipped.csv",
+    )
     parser.add_argument(
         "--processes",
         type=readers.positive_int,
         default=os.cpu_count(),
         metavar="N",
-        help="how many processes work at once (%(default)s, the number of cores)",
+        help="number of parallel processes (%(default)s, the number of cores)",
     )
     args = parser.parse_args(argv)
     if not args.images and (args.test_images or args.test_fraction):
-        parser.error("--test-images and --test-fraction go with --images")
+        parser.error("--test-images and --test-fraction need --images")
     if args.lr_images and not args.images:
-        parser.error("--lr-images goes with --images, the folder of the high-resolution images")
+        parser.error("--lr-images needs --images, the folder of the high-resolution images")
     if bool(args.test_lr_images) != bool(args.lr_images and args.test_images):
-        parser.error("--test-lr-images goes with --lr-images and --test-images; give all three")
+        parser.error("--test-lr-images needs --lr-images and --test-images; give all three")
     return args
 
 
 def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:
-    """Return the photographs that the flags ask for."""
+    """Return the photographs that the flags select."""
     scale, min_size = config.scaling_factor, config.least_photograph
     if args.sample:
         return sources.sample(scale, min_size)
@@ -75,7 +85,7 @@ def verify(records: str) -> None:
     """Compare all shards with the manifest.
 
     Raises:
-        UserError: some are missing or damaged; a line has named each.
+        UserError: shards are missing or damaged. A log line names each of them.
     """
     bad = 0
     for path, complaint in (shards := list(tfrecords.verify(records))):
@@ -83,8 +93,10 @@ def verify(records: str) -> None:
             logging.error("%s: %s", path, complaint)
             bad += 1
     if bad:
-        raise UserError(f"{records}: {bad} of {len(shards)} shards are bad; remove the folder and make it again")
-    logging.info("all %d shards of %s are as they were made", len(shards), records)
+        raise UserError(
+            f"{records}: {bad} of {len(shards)} shards are missing or damaged; remove the folder and make it again"
+        )
+    logging.info("all %d shards in %s match their checksums", len(shards), records)
 
 
 @cli.command
@@ -106,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for split, count in counts.items():
         logging.info("%d records in %s/%s", count, args.records, split)
     if skipped:
-        logging.warning("%d photographs were left out: see %s/%s", skipped, args.records, creation.SKIPPED)
+        logging.warning("%d photographs were skipped: see %s/%s", skipped, args.records, creation.SKIPPED)
     return 0
 
 

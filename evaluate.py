@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Measure generators on benchmarks: how close their results come to the truth, beside bicubic interpolation.
+"""Measure generators on benchmarks and compare them with bicubic interpolation.
 
 Examples:
-    python evaluate.py --benchmark Set5                                # the generators that came with the project
+    python evaluate.py --benchmark Set5                                # the generators that come with the project
     python evaluate.py --benchmark Set5 Set14 --model outputs/models/generator.keras
-    python evaluate.py --benchmark Set5 --blend 0.25 0.5 0.75          # and mixtures of the two
+    python evaluate.py --benchmark Set5 --alpha 0.25 0.5 0.75          # and interpolations of the two
     python evaluate.py --benchmark Set5 --vgg-weights imagenet         # and the perceptual distance
-    python evaluate.py --benchmark Set5 --degradation clean jpeg:75    # and on what JPEG has left
+    python evaluate.py --benchmark Set5 --degradation clean jpeg:75    # and on JPEG files
 
-A benchmark is a folder with HR/ and LRx4/, pictures of the same names, or with HR/ alone: LR is then made by
-antialiased bicubic interpolation.
+A benchmark is a folder with HR/ and LRx4/ that have images of the same names. Without LRx4/, the low-resolution images
+are made by antialiased bicubic interpolation.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
@@ -37,15 +37,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--benchmark", nargs="+", required=True, metavar="DIR", help="folders with HR/, and LRx4/ if there is one")
-    add("--model", nargs="+", metavar="PATH", help="the generators (the two that came with the project)")
+    add("--benchmark", nargs="+", required=True, metavar="DIR", help="benchmark folders with HR/ and optionally LRx4/")
+    add("--model", nargs="+", metavar="PATH", help="generators to measure (pretrained and srgan of the project)")
     add(
+        "--alpha",
         "--blend",
         nargs="+",
         type=readers.share,
         default=[],
         metavar="A",
-        help="mix the two --model: 0 the first, 1 the second",
+        help=cli.ALPHA_HELP,
     )
     add(
         "--degradation",
@@ -53,43 +54,48 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=degradation,
         default=[degradations.Fixed()],
         metavar="D",
-        help="degrade LR, such as jpeg:75 or blur:1.0,noise:5,jpeg:75, each in tables of its own; clean: do not",
+        help="degrade the low-resolution images, such as clean jpeg:75 blur:1.0,noise:5,jpeg:75; a table for each",
     )
-    add("--output", metavar="DIR", default="outputs/evaluation", help="where tables and figures go (%(default)s)")
-    add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances, by VGG of these weights")
-    add("--vgg-layer", metavar="NETWORK:LAYER", help=f"which features ({Config.vgg_layer})")
-    add("--runtime", choices=runtimes.RUNTIMES, default="auto", help="auto: OpenVINO on CPUs that have it")
+    add("--output", metavar="DIR", default="outputs/evaluation", help="folder for tables and figures (%(default)s)")
+    add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances by VGG with these weights")
+    add("--vgg-layer", metavar="NETWORK:LAYER", help=f"VGG layers of the perceptual distance ({Config.vgg_layer})")
+    add(
+        "--runtime",
+        choices=runtimes.RUNTIMES,
+        default="auto",
+        help="library to compute with; auto: OpenVINO on CPUs if it is installed",
+    )
     add(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="float32",
-        help="auto: bfloat16 where it is fast",
+        help="precision of the computation; auto: bfloat16 where it is fast (%(default)s)",
     )
     args = parser.parse_args(argv)
     args.model = args.model or [SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan")]
     if "://" in args.output:
-        parser.error(f"--output {args.output}: tables are written to this machine only; give a folder on it")
+        parser.error(f"--output {args.output}: tables are written to this machine only; give a local folder")
     if args.vgg_layer and not args.vgg_weights:
-        parser.error("--vgg-layer says which features are compared, --vgg-weights of which weights; give both")
+        parser.error("--vgg-layer needs --vgg-weights; give both")
     args.vgg_layer = args.vgg_layer or Config.vgg_layer
-    if args.blend and len(short_names(args.model)) != 2:
-        parser.error("--blend mixes two models; give a pretrained and an SRGAN generator with --model")
+    if args.alpha and len(short_names(args.model)) != 2:
+        parser.error("--alpha interpolates two generators; give a pretrained and an SRGAN generator with --model")
     return args
 
 
 def degradation(text: str) -> degradations.Fixed:
-    """Read what `degradations.parse` reads, for `type=`."""
+    """Read degradations with `degradations.parse`, for `type=`."""
     try:
         return degradations.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def load_models(paths: Mapping[str, str], shares: Sequence[float]) -> dict[str, keras.Model]:
-    """Load generators, and add mixtures of the two."""
+def load_models(paths: Mapping[str, str], alphas: Sequence[float]) -> dict[str, keras.Model]:
+    """Load generators and interpolate the weights of the two for each alpha."""
     models = {name: generators.load_generator(path) for name, path in paths.items()}
     pair = tuple(models.values())
-    return models | {f"blend {share:g}": generators.blend(*pair, share) for share in shares}
+    return models | {f"alpha {alpha:g}": generators.interpolate(*pair, alpha) for alpha in alphas}
 
 
 @cli.command
@@ -98,14 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure the generators on the benchmarks, and write tables and figures."""
     args = parse_args(argv)
     paths = short_names(args.model)
-    models = load_models(paths, args.blend)
+    models = load_models(paths, args.alpha)
     scale = generators.common_scale(models)
     chosen = [benchmarks.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()]
     chosen = [benchmark.degraded(how) for benchmark in chosen for how in dict.fromkeys(args.degradation)]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
     methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
-    vgg_weights = args.vgg_weights and VGG.settle(args.vgg_layer, args.vgg_weights)
+    vgg_weights = args.vgg_weights and VGG.resolve_weights(args.vgg_layer, args.vgg_weights)
     vgg = VGG.build(args.vgg_layer, vgg_weights) if vgg_weights else None
     features = f"{args.vgg_layer}, {vgg_weights}" if vgg else None
     degraded = any(how != degradations.Fixed() for how in args.degradation)

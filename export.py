@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Write a trained generator in the format of another runtime, or in half the space.
+"""Export a trained generator to the format of another runtime, or with 16-bit weights.
 
 Examples:
     python export.py --format saved_model       # TensorFlow and TensorFlow Serving: generator_saved_model/
     python export.py --format onnx              # ONNX Runtime and OpenCV: generator.onnx
     python export.py --format litert            # LiteRT, on phones and small devices: generator.tflite
-    python export.py --format keras --output small.keras     # the generator itself, its weights in 16 bits
+    python export.py --format keras --output small.keras     # a Keras model with 16-bit weights
     python export.py --format onnx --model outputs/models/best_generator.keras --output ~/srgan.onnx
-    python export.py --format onnx --model FAITHFUL.keras SHARP.keras --blend 0.5      # a mixture of the two
+    python export.py --format onnx --model FAITHFUL.keras SHARP.keras --alpha 0.5      # their interpolation
 
-Pictures go in as lr, RGB [B, H, W, 3], and come out as sr, RGB [B, S*H, S*W, 3], of any number, height and width, in
-0..255: uint8 in a SavedModel, float32 in the others. ONNX needs pip install -r requirements-export.txt.
+The input lr is RGB [B, H, W, 3], and the output sr is RGB [B, S*H, S*W, 3], in 0..255. Batch size, height and width are
+arbitrary. The dtype is uint8 in a SavedModel and float32 in the other formats. ONNX needs
+pip install -r requirements-export.txt.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 from pyimagesearch import readers
@@ -31,28 +32,35 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)"
+        "--model",
+        nargs="+",
+        metavar="PATH",
+        help="generator to export, or two with --alpha (the SRGAN in outputs, or else the project's)",
     )
-    parser.add_argument("--blend", type=readers.share, metavar="A", help="mix two --model: 0 the first, 1 the second")
-    parser.add_argument("--format", choices=export.FORMATS, required=True, help="what to write")
-    parser.add_argument("--output", metavar="PATH", help="where to (beside the model, with the format's ending)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP)
+    parser.add_argument("--format", choices=export.FORMATS, required=True, help="format to write")
+    parser.add_argument(
+        "--output", metavar="PATH", help="path to write to (beside the model, with the ending of the format)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
     args = parser.parse_args(argv)
-    if args.model and len(args.model) != (1 if args.blend is None else 2):
-        parser.error("--model: give one generator, or with --blend two, a pretrained and an SRGAN generator")
+    if args.model and len(args.model) != (1 if args.alpha is None else 2):
+        parser.error("--model: give one generator, or with --alpha two: a pretrained and an SRGAN generator")
     return args
 
 
 @cli.command
 @cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the generator in the format that is asked for."""
+    """Export the generator to the chosen format."""
     args = parse_args(argv)
     export.require_package(args.format)
-    models = args.model or generators.choose_paths(Paths())[1 if args.blend is None else 0 :]
-    beside = None if args.model else Paths().model(os.path.basename(models[-1]))  # not among the project's own
+    models = args.model or generators.choose_paths(Paths())[1 if args.alpha is None else 0 :]
+    beside = (
+        None if args.model else Paths().model(os.path.basename(models[-1]))
+    )  # not in the folder of the project's generators
     output = export.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
-    export.export(generators.load_mixture(models, args.blend), args.format, output)
+    export.export(generators.load_interpolated(models, args.alpha), args.format, output)
     logging.info("written: %s", output)
     return 0
 

@@ -4,7 +4,7 @@
 Examples:
     python inference.py --input photo.jpg                # becomes outputs/enlarged/photo.png
     python inference.py --input photo.jpg --output large.webp
-    python inference.py --input photo.jpg --blend 0.5    # less sharp, more faithful
+    python inference.py --input photo.jpg --alpha 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
     python inference.py --input film.mp4 --model-name fast
     python inference.py --device gpu                     # the comparison grid
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     choose = group.add_mutually_exclusive_group().add_argument
     choose("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
     choose("--model-name", choices=SHIPPED_GENERATORS, help="one of the generators that come with the project")
-    choose("--blend", type=readers.share, metavar="A", help="mix pretrained and SRGAN: 0 is faithful, 1 is sharp (1)")
+    choose("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP + " (1)")
     add = group.add_argument
     add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
@@ -73,7 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if not args.input:
-        names = "model model-name blend faithful output format outscale overwrite compare html tile"
+        names = "model model-name alpha faithful output format outscale overwrite compare html tile"
         for name in names.split():
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
@@ -87,7 +87,7 @@ def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], fl
         return [SHIPPED_GENERATORS[args.model_name]], None
     if args.model:
         return [args.model], None
-    return generators.choose_mixture(paths, args.blend, trained=bool(args.outputs or args.bucket))
+    return generators.choose_interpolation(paths, args.alpha, trained=bool(args.outputs or args.bucket))
 
 
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
@@ -141,7 +141,7 @@ def tell_kept(states: Sequence[State]) -> None:
 def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
     """Load generators, and return what makes images larger by them as the flags ask."""
     return upscaling.Upscaler(
-        generators.load_mixture(models, share),
+        generators.load_interpolated(models, share),
         runtimes.choose_runtime(args.runtime),
         devices.choose_precision(args.precision),
         args.tile,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Train SRGAN in two stages: the generator alone, then generator and discriminator against each other.
+"""Train SRGAN in two stages: the generator alone, then the generator and the discriminator as a GAN.
 
-Whatever stops it, the same command goes on where it stopped.
+If the training stops for any reason, the same command resumes it.
 
 Examples:
     python train_srgan.py --device gpu
@@ -15,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 from pyimagesearch import devices, readers
@@ -34,54 +34,63 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("auto", *run.POLICIES),
         default="auto",
-        help="auto: bfloat16 where it is fast, else float16 on GPUs where that is",
+        help="precision of the computation; auto: bfloat16 on hardware where it is fast, float16 on older GPUs",
     )
     add(
         "--vgg-weights",
         default="auto",
         metavar="imagenet|random|auto|PATH",
-        help="weights of the content loss's network; auto: imagenet, or random without a network (%(default)s)",
+        help="weights of VGG in the content loss; auto: imagenet, or random if they cannot be downloaded (%(default)s)",
     )
-    add("--init-generator", metavar="PATH", help="start from this generator, its network and all")
-    add("--init-srgan", metavar="PATH", help="go on from this SRGAN generator, which came of --init-generator")
-    add("--init-stage", choices=run_config.STAGES, default="finetune", help="with which stage (%(default)s)")
-    add("--fresh", action="store_true", help="start over instead of going on")
+    add("--init-generator", metavar="PATH", help="start from this generator and use its network")
+    add(
+        "--init-srgan",
+        metavar="PATH",
+        help="start the GAN stage from this SRGAN generator, which was trained from --init-generator",
+    )
+    add(
+        "--init-stage",
+        choices=run_config.STAGES,
+        default="finetune",
+        help="first stage of a training with --init-generator (%(default)s)",
+    )
+    add("--fresh", action="store_true", help="delete the checkpoints of an earlier run and start over")
     add(
         "--worker-timeout",
         type=readers.positive_float,
         default=devices.WORKER_TIMEOUT,
         metavar="SECONDS",
-        help="how long to wait for the other machines of TF_CONFIG (%(default)s)",
+        help="seconds to wait for the other machines of TF_CONFIG (%(default)s)",
     )
     args = parser.parse_args(argv)
     if args.init_generator and (args.scaling_factor or args.batch_norm is not None):
-        parser.error("--init-generator brings its own network; leave out --scaling-factor and --no-bn")
+        parser.error("--init-generator has its own network; remove --scaling-factor and --no-bn")
     if args.init_srgan and (not args.init_generator or args.init_stage == "pretrain"):
-        parser.error("--init-srgan starts the GAN stage; name the pretrained generator with --init-generator, too")
+        parser.error("--init-srgan starts the GAN stage; give the pretrained generator with --init-generator, too")
     return args
 
 
 def build_config(args: argparse.Namespace) -> Config:
-    """Return the numbers of the preset or of an earlier run, with those of the command line.
+    """Return the settings: those of the preset or of an earlier run, replaced by those of the command line.
 
     Raises:
-        UserError: they cannot be read, or a TPU elsewhere cannot do what they ask for.
+        UserError: the settings cannot be read, or a TPU of another machine does not support them.
     """
     config = cli.choose_config(args, run_config.read(args.config) if args.config else None)
     if config.degradation == "photo" and args.device == "tpu" and args.tpu != "local":
-        raise UserError("--degradation photo runs where the TPU is; start it there with --tpu local")
+        raise UserError("--degradation photo needs a TPU of this machine; start the command there with --tpu local")
     return config
 
 
 def build_options(args: argparse.Namespace) -> run.Options:
-    """Return what else the command line tells a run."""
+    """Return the settings of a run that are not fields of `Config`."""
     names = ("precision", "vgg_weights", "init_generator", "init_srgan", "init_stage", "fresh")
     return run.Options(cli.find_paths(args), **{name: getattr(args, name) for name in names})
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train both stages, saving the generator after each."""
+    """Train both stages, and save the generator after each."""
     args = parse_args(argv)
     config, options = build_config(args), build_options(args)
     cluster = devices.find_cluster() if args.device == "gpu" else None

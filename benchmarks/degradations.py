@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measure how fast training pairs are degraded as photographs are, beside clean ones, in one run and taking turns.
+"""Measure the speed of training pairs with the degradation "photo", and compare it with clean pairs in alternation.
 
-"a CPU second" counts the time of all threads of the process, so that it tells something beside other work, too.
+"pairs/s of one core" is measured by the CPU time of all threads of the process, so it is valid beside other work, too.
 
 Example:
     python benchmarks/degradations.py --images ~/Pictures
@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import input_pipeline
@@ -30,14 +30,19 @@ WARM_UP = 4  # batches
 
 
 class Speed(NamedTuple):
-    """Pairs a second, and pairs a second of one core."""
+    """A speed.
+
+    Attributes:
+        wall: pairs per second.
+        cpu: pairs per second of CPU time.
+    """
 
     wall: float
     cpu: float
 
 
 def measure(crops_per_degradation: int | None, records: str, crop_size: int, seconds: float) -> Speed:
-    """Measure in this process; clean pairs if `crops_per_degradation` is None."""
+    """Measure the speed in this process. If `crops_per_degradation` is None, pairs are clean."""
     if crops_per_degradation:
         data_preprocess.CROPS_PER_DEGRADATION = crops_per_degradation
     batches = data_preprocess.load_dataset(
@@ -49,7 +54,7 @@ def measure(crops_per_degradation: int | None, records: str, crop_size: int, sec
         seed=42,
         degradation="photo" if crops_per_degradation else "bicubic",
     ).as_numpy_iterator()
-    # The first batches fill what is in flight; then the clocks start.
+    # The first batches fill the buffers and are not measured.
     for _ in range(WARM_UP * Config().crops_per_record):
         next(batches)
     count, wall, cpu = 0, time.perf_counter(), time.process_time()
@@ -63,11 +68,23 @@ def main() -> None:
     """Print a row of a table for clean pairs, and for each number of crops from one degraded image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--images", required=True, metavar="DIR", help="a folder of photographs")
-    add("--crop-size", type=readers.crop_side, default=64, metavar="N", help="side of the HR crops (%(default)s)")
-    add("--crops", type=readers.positive_int, nargs="+", default=[8], help="crops of a degraded image (%(default)s)")
-    add("--rounds", type=readers.positive_int, default=3, help="times that each is measured (%(default)s)")
-    add("--seconds", type=readers.positive_float, default=8, help="of each measurement (%(default)s)")
+    add("--images", required=True, metavar="DIR", help="folder of photographs")
+    add(
+        "--crop-size",
+        type=readers.crop_side,
+        default=64,
+        metavar="N",
+        help="side of the HR crops in pixels (%(default)s)",
+    )
+    add(
+        "--crops",
+        type=readers.positive_int,
+        nargs="+",
+        default=[8],
+        help="numbers of crops from one degraded image (%(default)s)",
+    )
+    add("--rounds", type=readers.positive_int, default=3, help="number of measurements of each variant (%(default)s)")
+    add("--seconds", type=readers.positive_float, default=8, help="seconds of each measurement (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as records:
         input_pipeline.make_records(args.images, records, Config())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure the GAN steps of several recipes beside each other, in one run: what a discriminator costs.
+"""Measure the speed of GAN steps with several recipes in one run, to compare discriminators and VGG layers.
 
 Example:
     python benchmarks/gan_step.py
@@ -11,7 +11,7 @@ import logging
 import sys
 
 import numpy as np
-from train_step import measure, report  # which finds the package, and quiets the start of TensorFlow
+from train_step import measure, report  # it finds the package and suppresses messages of TensorFlow
 
 # isort: split
 import keras
@@ -39,7 +39,7 @@ RECIPES = {
 
 
 def step_of(config: Config) -> builders.SRGANTraining:
-    """Return the GAN stage of a recipe, with VGG's weights random."""
+    """Return the GAN stage of a recipe with random weights of VGG."""
     chosen = layers.choose(1, devices.is_cpu())
     generator = builders.build_generator(config, **chosen)
     discriminator = builders.build_discriminator(config, chosen["norm"])
@@ -48,11 +48,11 @@ def step_of(config: Config) -> builders.SRGANTraining:
 
 
 def main() -> None:
-    """Measure all recipes and print the ratios to the first."""
+    """Measure all recipes, and print the ratios to the first one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=readers.positive_int, default=8, help="patches a step (%(default)s)")
+    parser.add_argument("--batch-size", type=readers.positive_int, default=8, help="batch size (%(default)s)")
     parser.add_argument(
-        "--rounds", type=readers.positive_int, default=8, help="times that each step is taken (%(default)s)"
+        "--rounds", type=readers.positive_int, default=8, help="number of measurements of each step (%(default)s)"
     )
     args = parser.parse_args()
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout)

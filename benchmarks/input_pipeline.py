@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measure how fast training pairs are read and cropped, beside the tutorial's way, on the same photographs in one run.
+"""Measure the speed of reading and cropping training pairs, and compare it with the pipeline of the tutorial.
 
-Each measurement has a process of its own, whose peak memory is told. "Cold" is the first pass over the records after
-they have been dropped from the page cache; "warm" is what comes in the seconds after a pass.
+Both use the same photographs. Each measurement runs in a separate process, whose peak memory is reported. "Cold" is the
+first pass over the records after they were removed from the page cache. "Warm" is the time after this pass.
 
 Example:
     python benchmarks/input_pipeline.py --images ~/Pictures
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import numpy as np
@@ -39,7 +39,13 @@ BATCH_SIZE = 64
 
 
 class Measurement(NamedTuple):
-    """Pairs a second, cold and warm, and the most memory that the process took, in bytes."""
+    """The measurement of a process.
+
+    Attributes:
+        cold: pairs per second in the first pass.
+        warm: pairs per second after it.
+        peak: the peak memory in bytes.
+    """
 
     cold: float
     warm: float
@@ -47,9 +53,9 @@ class Measurement(NamedTuple):
 
 
 def tutorial_dataset(shards: Sequence[str]) -> tf.data.Dataset:
-    """Load training batches as the tutorial does: a whole picture is read and parsed for each crop."""
+    """Load training batches like the tutorial, which reads and parses a whole image for each crop."""
 
-    def read(example: tf.Tensor) -> data_preprocess.Pair:
+    def read(example: tf.Tensor) -> data_preprocess.TensorPair:
         pair = data_preprocess.random_crop(*tfrecords.parse(example))
         return data_preprocess.random_rotate(*data_preprocess.random_flip(*pair))
 
@@ -64,7 +70,7 @@ our_dataset = functools.partial(
 
 
 def drop_from_page_cache(paths: Sequence[str]) -> None:
-    """Let the next read of files come from the disk."""
+    """Remove files from the page cache, so that they are read from the disk."""
     for path in paths:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -72,7 +78,7 @@ def drop_from_page_cache(paths: Sequence[str]) -> None:
 
 
 def measure(load: Load, records: str, crops_per_record: int, seconds: float) -> Measurement:
-    """Measure in this process, in which nothing else must have been done."""
+    """Measure in this process, which must be new."""
     shards = tfrecords.find_shards(records, "train", 4)
     batches_a_pass = len(tfrecords.locate_records(shards).offsets) * crops_per_record // BATCH_SIZE
     batches = iter(load(shards))
@@ -91,20 +97,20 @@ def _rate(batches: itertools.islice) -> float:
 
 
 def in_a_process(function: Callable[..., Measurement], *args: object) -> Measurement:
-    """Call a function in a process of its own."""
+    """Call a function in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 
 
 def make_records(images: str, records: str, config: Config, processes: int | None = None) -> int:
-    """Make records of a folder of photographs; return the bytes of those to train on."""
+    """Make records of a folder of photographs, and return the size of the training records in bytes."""
     source = folder(images, 0.1, 4, config.hr_shape[0], config.seed)
     creation.create(records, source, config, processes or os.cpu_count())
     return sum(path.stat().st_size for path in pathlib.Path(records, "train").iterdir())
 
 
 def copied_per_second() -> float:
-    """Return how many bytes a second all cores copy together, between arrays that no cache holds."""
+    """Return the bytes per second that all cores copy together, between arrays that are larger than the caches."""
     cores = os.cpu_count()
     arrays = [np.ones(2**28, np.uint8) for _ in range(2 * cores)]
     with ThreadPoolExecutor(cores) as pool:
@@ -117,23 +123,25 @@ def copied_per_second() -> float:
 
 
 def main() -> None:
-    """Print a line for each way, and what copying alone would take."""
+    """Print a line for each pipeline, and the time of copies alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
     parser.add_argument(
-        "--rounds", type=readers.positive_int, default=3, help="times that each is measured (%(default)s)"
+        "--rounds", type=readers.positive_int, default=3, help="number of measurements of each variant (%(default)s)"
     )
-    parser.add_argument("--seconds", type=readers.positive_float, default=10, help="of each measurement (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=readers.positive_float, default=10, help="seconds of each measurement (%(default)s)"
+    )
     args = parser.parse_args()
     config = Config()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as parent:
         whole = Config(record_size=10**5, shard_size=1)
         ways = {}
         for name, load, crops, made_with in (
             ("tutorial", tutorial_dataset, 1, whole),
             ("this project", our_dataset, config.crops_per_record, config),
         ):
-            records = os.path.join(place, name)
+            records = os.path.join(parent, name)
             make_records(args.images, records, made_with)
             ways[name] = (load, records, crops, args.seconds)
         rounds = [{name: in_a_process(measure, *way) for name, way in ways.items()} for _ in range(args.rounds)]
@@ -147,12 +155,12 @@ def main() -> None:
 
 
 def report_copying(rate: float, config: Config) -> None:
-    """Say what part of the time copies take: one of each pair at the least, and those that the pipeline makes."""
+    """Print the fraction of the time for one copy of each pair, and for all copies of the pipeline."""
     bandwidth = copied_per_second()
     pair = np.prod(config.hr_shape) + np.prod(config.lr_shape)
     record = config.record_size**2 * 3 * 17 / 16 / config.crops_per_record
-    # A record is read into a string, parsed into two and taken as arrays; a pair is cropped, mirrored, flipped,
-    # transposed and put into its batch.
+    # A record is copied into a string, into two parsed strings and into arrays. A pair is copied by the crop, by two
+    # flips, by the transposition and into its batch.
     copied = 3 * record + 5 * pair
     print(
         f"copying: {bandwidth / 1e9:.1f} GB/s; one copy of each pair ({pair / 1e3:.1f} kB) is "

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compare what bfloat16 and float32 come to: the same steps from the same generator, seen on pictures held out.
+"""Compare training in bfloat16 and float32: the same steps from the same generator, measured on held-out images.
 
-A generator is trained in float32 by the first stage of the demo preset. Then both precisions go on from it with the
-same crops, the learning rate falling to 0, once for each seed.
+A generator is trained in float32 by the first stage of the demo preset. Then it is trained further in both precisions
+with the same crops, while the learning rate decreases to 0, once for each seed.
 
 Example:
     python create_tfrecords.py --images PHOTOS --preset demo
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
@@ -32,14 +32,14 @@ from pyimagesearch.evaluation import scores
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
 
-HR_SIZE = 288  # of the pictures held out
+HR_SIZE = 288  # side of the held-out crops in pixels
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def train(
     config: Config, precision: str, shards: Sequence[str], start: Sequence[np.ndarray] | None = None
 ) -> keras.Model:
-    """Train the first stage, from the weights `start` if given; return the generator in float32."""
+    """Train the first stage, optionally from the weights `start`, and return the generator in float32."""
     keras.config.set_dtype_policy(POLICIES[precision])
     generator = builders.build_generator(config, **layers.choose(1, on_cpu=devices.is_cpu()))
     if start:
@@ -64,7 +64,7 @@ def train(
 
 
 def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Return the means of PSNR and SSIM on Y, without a border of 4 pixels."""
+    """Return the mean PSNR in dB and the mean SSIM, both on Y without a border of 4 pixels."""
     measured = [
         score
         for lr, hr in pairs
@@ -75,11 +75,15 @@ def measure(generator: keras.Model, pairs: Sequence[tuple[np.ndarray, np.ndarray
 
 
 def main() -> None:
-    """Print a row a seed."""
+    """Print a row for each seed."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", required=True, help="of the demo preset, from photographs of a thousand pixels up")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument(
+        "--records",
+        required=True,
+        help="folder of records of the demo preset, from photographs of at least 1000 pixels",
+    )
+    parser.add_argument("--steps", type=int, default=400, help="training steps of each precision (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=4, help="number of seeds (%(default)s)")
     args = parser.parse_args()
     shards, test_shards = (tfrecords.find_shards(args.records, split, 4) for split in ("train", "test"))
     pairs = load_test_pairs(test_shards, 3, HR_SIZE, 4)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what other records would give: of other sizes, other numbers of crops a visit, and compressed as PNG.
+"""Measure the reading of other records: of other sizes, with other numbers of crops in a visit, and as PNG.
 
 Example:
     python benchmarks/record_formats.py --images ~/Pictures
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import input_pipeline
@@ -41,14 +41,14 @@ def serialize_png(pair: pairs.Pair) -> bytes:
 
 
 def parse_png(example: tf.Tensor, scale: int) -> data_preprocess.TensorPair:
-    """Return the pictures of such a record."""
+    """Parse a record of two PNG files."""
     record = tf.io.parse_single_example(example, {name: tf.io.FixedLenFeature([], tf.string) for name in ("lr", "hr")})
     return tuple(tf.io.decode_png(record[name], channels=3) for name in ("lr", "hr"))
 
 
 @contextlib.contextmanager
 def encoding(name: str) -> Iterator[None]:
-    """Let records be written and read as `raw` pixels or `png` files."""
+    """Write and read records as pixels ("raw") or PNG files ("png") within the block."""
     with contextlib.ExitStack() as stack:
         if name == "png":
             stack.enter_context(mock.patch.object(tfrecords, "serialize", serialize_png))
@@ -66,8 +66,10 @@ def measure(name: str, crops: int, records: str, seconds: float) -> input_pipeli
 def main() -> None:
     """Print a row of a table for each format."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, metavar="DIR", help="a folder of photographs")
-    parser.add_argument("--seconds", type=readers.positive_float, default=6, help="of each measurement (%(default)s)")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
+    parser.add_argument(
+        "--seconds", type=readers.positive_float, default=6, help="seconds of each measurement (%(default)s)"
+    )
     args = parser.parse_args()
     print("| record | crops a visit | pairs/s, warm | cold | MB on disk | records in 4,096 crops | peak memory, MB |")
     print("|---|---|---|---|---|---|---|")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare what recipes for the first stage reach in minutes: each gets as many pixels of training data.
+"""Compare recipes for the first stage after minutes of training. All recipes get the same number of training pixels.
 
 Example:
     python create_tfrecords.py --images PHOTOS --crop-size 128
@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import time
 
-from precision import train  # which finds the package
+from precision import train  # it finds the package
 
 # isort: split
 import numpy as np
@@ -66,11 +66,11 @@ FOLDED = "all, from weights/pretrained.keras with its batch normalization folded
 def main() -> None:
     """Print a row for each variant and seed."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", required=True)
-    parser.add_argument("--benchmark", nargs="+", required=True, help="folders as evaluate.py takes them")
-    parser.add_argument("--steps", type=int, default=600, help="of 8 crops of 64 pixels (%(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="these variants")
+    parser.add_argument("--records", required=True, metavar="DIR", help="folder of records")
+    parser.add_argument("--benchmark", nargs="+", required=True, help="benchmark folders, as for evaluate.py")
+    parser.add_argument("--steps", type=int, default=600, help="steps with 8 crops of 64 pixels (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="random seeds (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="variants to train")
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
     chosen = [benchmarks.find_benchmark(folder, folder, 4) for folder in args.benchmark]
@@ -93,7 +93,7 @@ def measure(
     chosen: list[benchmarks.Benchmark],
     start: list[np.ndarray] | None,
 ) -> None:
-    """Train a generator, and print what it reaches."""
+    """Train a generator, and print its PSNR on each benchmark."""
     per_step = [config.train_batch_size * side**2 for _, side in config.pretrain_phases]
     steps = round(steps * 8 * 64**2 / (len(per_step) / sum(1 / pixels for pixels in per_step)))
     config = dataclasses.replace(config, pretrain_epochs=steps)

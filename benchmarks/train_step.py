@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Measure the training steps of both stages beside steps written as the tutorial writes them, in one run.
+"""Measure the training steps of both stages, and compare them with steps written like those of the tutorial.
 
-The steps take turns, so that whatever else the machine does meets all of them. The tutorial's are on the same Keras, in
-float32: the generator runs twice in a GAN step, and the features of the originals are computed under the tape.
+The steps are measured in alternation, so that other work of the machine affects all of them. The tutorial's steps use
+the same Keras in float32. In its GAN step the generator is computed twice, and the features of the ground truth are
+computed under the gradient tape.
 
 Example:
     python benchmarks/train_step.py
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
@@ -73,7 +74,7 @@ def tutorial_gan_step(config: Config) -> Step:
 
 
 def our_steps(config: Config) -> tuple[Step, Step]:
-    """Return the steps of both stages as `train_srgan.py` puts them together on this machine."""
+    """Return the steps of both stages as train_srgan.py uses them on this machine."""
     chosen, losses = layers.choose(1, devices.is_cpu()), Losses(1)
     pretraining = builders.pretraining_stage(config, builders.build_generator(config, **chosen), losses)
     generator, discriminator = (
@@ -85,11 +86,11 @@ def our_steps(config: Config) -> tuple[Step, Step]:
 
 
 def measure(steps: dict[str, Step], batch: tuple[tf.Tensor, tf.Tensor], rounds: int) -> dict[str, np.ndarray]:
-    """Return the patches a second of each step in each round."""
+    """Return the patches per second of each step in each round."""
     jit_compile = devices.compiles_well(tf.distribute.get_strategy())
     compiled = {name: tf.function(step, jit_compile=jit_compile) for name, step in steps.items()}
     seconds = {name: [] for name in steps}
-    for number in range(-2, rounds):  # the first two are for tracing and warming up
+    for number in range(-2, rounds):  # the first two rounds are for tracing and warm-up
         for name, step in compiled.items():
             began = time.perf_counter()
             float(next(iter(step(batch).values())))
@@ -99,7 +100,7 @@ def measure(steps: dict[str, Step], batch: tuple[tf.Tensor, tf.Tensor], rounds: 
 
 
 def report(stage: str, rates: dict[str, np.ndarray]) -> None:
-    """Print the median and the spread of each step's rate, and of its ratio to the first."""
+    """Print the median and the spread of the rate of each step, and of its ratio to the first step."""
     baseline = next(iter(rates.values()))
     for name, rate in rates.items():
         low, median, high = np.percentile(rate, (10, 50, 90))
@@ -111,11 +112,11 @@ def report(stage: str, rates: dict[str, np.ndarray]) -> None:
 
 
 def main() -> None:
-    """Measure both stages and print the ratios."""
+    """Measure both stages, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=readers.positive_int, default=16, help="patches a step (%(default)s)")
+    parser.add_argument("--batch-size", type=readers.positive_int, default=16, help="batch size (%(default)s)")
     parser.add_argument(
-        "--rounds", type=readers.positive_int, default=12, help="times that each step is taken (%(default)s)"
+        "--rounds", type=readers.positive_int, default=12, help="number of measurements of each step (%(default)s)"
     )
     args = parser.parse_args()
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measure how fast whole pictures become larger, beside plain Keras in float32 and the peak of matrix products.
+"""Measure the speed of upscaling whole images, and compare it with plain Keras and the peak speed of matrix products.
 
 Examples:
-    python benchmarks/upscale.py                                       # speed of every runtime and precision
+    python benchmarks/upscale.py                                       # speed of each runtime and precision
     python benchmarks/upscale.py --memory                              # time and memory up to 100 megapixels
-    python benchmarks/upscale.py --tilings                             # other ways to divide a picture
+    python benchmarks/upscale.py --tilings                             # speed and error of other tiles
     python benchmarks/upscale.py --quality SET5 --model outputs/models/generator.keras
-    python benchmarks/upscale.py --colours SET5                        # what agreeing with the input costs and gives
+    python benchmarks/upscale.py --colours SET5                        # effect of consistency with the input
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
@@ -38,37 +38,37 @@ from pyimagesearch.inference.upscaling import Upscaler
 from pyimagesearch.training.builders import build_generator
 
 LR_SIZE = (384, 512)
-FLOP_A_PIXEL = 231e3  # of the result, the tutorial's generator
+FLOP_A_PIXEL = 231e3  # for each pixel of the result, by the tutorial's generator
 WAYS_TO_AGREE = ("colours held", "faithful")
 WAYS = [(runtime, precision) for runtime in ("tensorflow", "openvino") for precision in ("float32", "bfloat16")]
 
 
 def noise(height: int, width: int) -> np.ndarray:
-    """Return a picture, uint8 RGB [height, width, 3]."""
+    """Return an image of noise, uint8 RGB [height, width, 3]."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return the time of a call in seconds."""
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
 
 
 def plain_keras(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the generator on the whole picture, as the tutorial's inference calls it."""
+    """Return a function that computes the generator on the whole image, like the inference of the tutorial."""
     return lambda lr: metrics.to_uint8(generator.predict(lr[None].astype("float32"), verbose=0)[0])
 
 
 def matrix_peak(dtype: tf.DType) -> float:
-    """Return the floating-point operations a second of a large matrix product."""
+    """Return the floating-point operations per second of a large matrix product."""
     a = tf.cast(tf.random.normal((4096, 4096)), dtype)
     product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
     return 2 * 4096**3 / min(seconds(lambda: product().numpy()) for _ in range(5))
 
 
 def compare_speed(rounds: int) -> None:
-    """Print a line for each runtime and precision, taking turns."""
+    """Print the speed of each runtime and precision, measured in alternation."""
     generator, lr = build_generator(Config()), noise(*LR_SIZE)
     ways = {"plain Keras, float32": plain_keras(generator)}
     ways |= {f"{runtime}, {precision}": Upscaler(generator, runtime, precision) for runtime, precision in WAYS}
@@ -87,8 +87,8 @@ def compare_speed(rounds: int) -> None:
         )
 
 
-def enlarge_once(megapixels: float, runtime: str, precision: str, tile: int | None) -> tuple[float, int]:
-    """Make one picture of so many megapixels in this process; return the seconds and the most memory in bytes."""
+def upscale_once(megapixels: float, runtime: str, precision: str, tile: int | None) -> tuple[float, int]:
+    """Make a result of `megapixels` in this process, and return the seconds and the peak memory in bytes."""
     side = round((megapixels * 1e6 / 16) ** 0.5)
     upscale = Upscaler(build_generator(Config()), runtime, precision, tile)
     taken = seconds(lambda: upscale(noise(side, side)))
@@ -97,17 +97,17 @@ def enlarge_once(megapixels: float, runtime: str, precision: str, tile: int | No
 
 
 def compare_memory(tile: int | None) -> None:
-    """Print time and memory for results of several sizes, each in a process of its own."""
+    """Print time and memory for results of several sizes, each in a separate process."""
     for runtime, precision in (WAYS[0], WAYS[-1]):
         for megapixels in (1, 10, 30, 100):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                taken, peak = pool.apply(enlarge_once, (megapixels, runtime, precision, tile))
+                taken, peak = pool.apply(upscale_once, (megapixels, runtime, precision, tile))
             rate = f"{megapixels:3} megapixels in {taken:6.1f} s, {megapixels / taken:.2f} MPix/s"
             print(f"{runtime}, {precision}: {rate}, {peak / 1e9:.2f} GB at most", flush=True)
 
 
 def compare_tilings(runtime: str, precision: str) -> None:
-    """Print time and error of other tiles than those that `Upscaler` makes."""
+    """Print the speed and the error of tiles of other sizes than those of `Upscaler`."""
     generator, lr = build_generator(Config()), noise(600, 800)
     whole = Upscaler(generator, runtime, precision, tile=2048)(lr).astype(int)
     undivided = 2048
@@ -133,24 +133,24 @@ def compare_tilings(runtime: str, precision: str) -> None:
 
 
 def compare_quality(folder: str, model: str) -> None:
-    """Print PSNR on Y of a benchmark folder with HR/ and LRx4/ for each runtime and precision."""
+    """Print the mean PSNR on Y of a benchmark folder with HR/ and LRx4/ for each runtime and precision."""
     generator = load_generator(model)
     root = pathlib.Path(folder)
     pairs = [tuple(read_rgb(str(path)) for path in (hr, root / "LRx4" / hr.name)) for hr in sorted(root.glob("HR/*"))]
     for runtime, precision in WAYS:
         upscale = Upscaler(generator, runtime, precision)
         values = [metrics.psnr(hr, upscale(lr)) for hr, lr in pairs]
-        print(f"{runtime}, {precision}: {np.mean(values):.3f} dB (Y, {len(values)} pictures, 4-pixel border cut)")
+        print(f"{runtime}, {precision}: {np.mean(values):.3f} dB (Y, {len(values)} images, 4-pixel border cut)")
 
 
 def as_made(upscale: Upscaler) -> Upscaler:
-    """Return an upscaler whose results stay as the generator makes them."""
+    """Return an upscaler without consistency: its results are those of the generator."""
     upscale.agree = lambda lr, sr: None
     return upscale
 
 
 def compare_colours(folder: str, runtime: str, precision: str, rounds: int) -> None:
-    """Print, for the project's generators, PSNR on a benchmark and processor time with and without agreement."""
+    """Print the PSNR on a benchmark and the CPU time with and without consistency, for the project's generators."""
     benchmark = benchmarks.find_benchmark(folder, folder, 4)
     pairs = [benchmark.read(number) for number in range(len(benchmark.files))]
     for path in SHIPPED_GENERATORS.values():
@@ -171,23 +171,25 @@ def compare_colours(folder: str, runtime: str, precision: str, rounds: int) -> N
 
 
 def within_a_level(lr: np.ndarray, sr: np.ndarray) -> float:
-    """Return the part of the values of an input from which a result, reduced again, differs by a level at most."""
+    """Return the fraction of the values of an input that differ from the reduced result by at most one level."""
     reduced = metrics.to_uint8(Reduction(*lr.shape[:2], sr.shape[0] // lr.shape[0]).reduce(sr))
     return float(np.mean(np.abs(reduced.astype(int) - lr) <= 1))
 
 
 def main() -> None:
-    """Measure what the flags ask for."""
+    """Run the measurement that the flags select."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rounds", type=readers.positive_int, default=5, help="times that each is measured (%(default)s)"
+        "--rounds", type=readers.positive_int, default=5, help="number of measurements of each variant (%(default)s)"
     )
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--tilings", action="store_true")
-    parser.add_argument("--quality", metavar="DIR", help="a folder with HR/ and LRx4/")
-    parser.add_argument("--colours", metavar="DIR", help="a folder with HR/")
-    parser.add_argument("--model", metavar="PATH", help="a trained generator, for --quality")
-    parser.add_argument("--tile", type=readers.positive_int)
+    parser.add_argument("--memory", action="store_true", help="measure time and memory up to 100 megapixels")
+    parser.add_argument("--tilings", action="store_true", help="measure other tiles")
+    parser.add_argument("--quality", metavar="DIR", help="measure PSNR on a benchmark folder with HR/ and LRx4/")
+    parser.add_argument("--colours", metavar="DIR", help="measure consistency on a benchmark folder with HR/")
+    parser.add_argument("--model", metavar="PATH", help="trained generator for --quality")
+    parser.add_argument(
+        "--tile", type=readers.positive_int, metavar="N", help="largest side of a tile in LR pixels, for --memory"
+    )
     args = parser.parse_args()
     if args.quality:
         compare_quality(args.quality, args.model)

@@ -1,4 +1,4 @@
-"""Averages over the steps of training: of weights how fast they follow, of batch statistics the averages themselves."""
+"""Exponential moving averages over training: their momentum, and the averages of batch normalization statistics."""
 
 import keras
 import tensorflow as tf
@@ -6,19 +6,32 @@ from keras import ops
 
 
 def average_momentum(optimizer: keras.optimizers.Optimizer) -> keras.KerasTensor:
-    """Return the momentum of an optimizer's averages at its present step t: `ema_momentum`, at most t / (10 + t)."""
+    """Return the momentum of an optimizer's averages at its step t: at most `ema_momentum` and at most t / (10 + t).
+
+    Args:
+        optimizer: an optimizer with `ema_momentum`.
+
+    Returns:
+        A float32 scalar in 0..1.
+    """
     step = ops.cast(optimizer.iterations, "float32")
     return ops.minimum(step / (10 + step), optimizer.ema_momentum)
 
 
 class StatisticsAverages:
-    """Averages of a network's statistics of batch normalization, for the averaged weights that an optimizer keeps.
+    """Averages of the batch normalization statistics of a network, for use with the averaged weights of its optimizer.
 
-    The statistics of the last step belong to the last weights. Averages of both belong together.
+    The moving statistics of a network belong to its latest weights. For averaged weights, the statistics must be
+    averaged with the same momentum.
     """
 
     def __init__(self, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        """Take a network and the optimizer of its weights; without averages of them, there are none here."""
+        """Create the averages.
+
+        Args:
+            network: the network.
+            optimizer: the optimizer of its weights. Without `use_ema`, no statistics are averaged.
+        """
         self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self.statistics = network.non_trainable_variables if self.optimizer.use_ema else []
         self.averages = [
@@ -28,11 +41,11 @@ class StatisticsAverages:
 
     @property
     def state(self) -> list[tf.Variable]:
-        """What a checkpoint must hold."""
+        """The variables that a checkpoint contains."""
         return [average.value for average in self.averages]
 
     def update(self) -> None:
-        """Average the present statistics, with the momentum of the weights; to be called before these are updated."""
+        """Update the averages with the momentum of the weights. Call this before the weights are updated."""
         momentum = average_momentum(self.optimizer)
         for statistic, average in zip(self.statistics, self.averages, strict=True):
             average.assign(average + (1 - momentum) * (statistic - average))

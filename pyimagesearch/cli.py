@@ -1,4 +1,8 @@
-"""What all commands share: flags, `[INFO]` lines, errors in one line, and a quiet start of TensorFlow."""
+"""What all commands share.
+
+This module adds common flags, writes log lines as `[INFO] ...`, prints errors in one line, and imports TensorFlow
+without its messages.
+"""
 
 import argparse
 import contextlib
@@ -23,9 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current_thread() is threading.main_thread():
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while a script imports: Ctrl-C ends it without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a script without a traceback while it imports
 
-_PATIENCE = 1.5  # seconds
+_PATIENCE = 1.5  # seconds to wait for child processes at the end
+
+ALPHA_HELP = "interpolate the weights of the pretrained generator (0) and SRGAN (1)"
+"""The help of `--alpha`."""
 
 
 @contextlib.contextmanager
@@ -40,16 +47,16 @@ def _standard_error_muted() -> Iterator[None]:
         os.close(kept)
 
 
-# While it is being imported, TensorFlow writes to file descriptor 2 whatever the log level is.
+# TensorFlow writes to file descriptor 2 during its import, at any log level.
 with _standard_error_muted():
     import tensorflow as tf
 
-from pyimagesearch.files import printable, remove_unfinished  # noqa: E402  which imports TensorFlow
+from pyimagesearch.files import printable, remove_unfinished  # noqa: E402  this imports TensorFlow
 
-tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers: of functions traced again, and so on
+tf.get_logger().setLevel(logging.ERROR)  # its warnings are for programmers, for example about retracing
 logging.getLogger("absl").setLevel(logging.WARNING)
 
-# What file systems, local or gs://, answer when a path cannot be read or written.
+# Errors of local and gs:// file systems when a path cannot be read or written.
 _FILE_ERRORS = (
     tf.errors.AlreadyExistsError,
     tf.errors.FailedPreconditionError,
@@ -61,7 +68,7 @@ _FILE_ERRORS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors take one line and exit with status 2."""
+    """An argument parser that prints an error in one line and exits with status 2."""
 
     def error(self, message: str) -> NoReturn:
         """Print `message` on standard error and exit with status 2."""
@@ -69,40 +76,59 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = False) -> None:
-    """Add the flags that training and inference have in common; with `start_from_file`, `--config` too."""
+    """Add the flags that training and inference share.
+
+    Args:
+        parser: the parser of the command.
+        start_from_file: whether to add `--config`, too.
+    """
     parser.add_argument(
-        "--device", choices=("gpu", "tpu"), default="gpu", help="gpu: all of them, or the CPU (%(default)s)"
+        "--device",
+        choices=("gpu", "tpu"),
+        default="gpu",
+        help="device to compute on: gpu, all GPUs or else the CPU; tpu (%(default)s)",
     )
-    parser.add_argument("--tpu", metavar="NAME|local", help="the TPU to use with --device tpu")
-    parser.add_argument("--bucket", metavar="gs://...", help="where records and models are kept for a TPU")
+    parser.add_argument(
+        "--tpu", metavar="NAME|local", help="name of the TPU for --device tpu; local: the TPU of this machine"
+    )
+    parser.add_argument("--bucket", metavar="gs://...", help="bucket of the records and outputs for a TPU")
     start = parser.add_mutually_exclusive_group()
     add_preset_flag(start)
     if start_from_file:
-        start.add_argument("--config", metavar="FILE", help="or those of an earlier run, its models/config.json")
-    parser.add_argument("--records", metavar="DIR", help=f"where the records are ({Paths.records})")
-    parser.add_argument("--outputs", metavar="DIR", help=f"where models and pictures are kept ({Paths.outputs})")
+        start.add_argument(
+            "--config", metavar="FILE", help="take the settings from the models/config.json of an earlier run"
+        )
+    parser.add_argument("--records", metavar="DIR", help=f"folder of the records ({Paths.records})")
+    parser.add_argument("--outputs", metavar="DIR", help=f"folder of models and images ({Paths.outputs})")
 
 
 def add_preset_flag(parser: argparse._ActionsContainer) -> None:
     """Add `--preset` to a parser or a group of flags."""
-    parser.add_argument("--preset", choices=PRESETS, default="tutorial", help="the numbers to use (%(default)s)")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="tutorial", help="set of default values of all settings (%(default)s)"
+    )
 
 
 def add_config_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the flags of those fields of `Config`, by default of all that have one; see `config._setting`."""
+    """Add flags for fields of `Config`; see `config._setting`.
+
+    Args:
+        parser: the parser of the command.
+        names: the fields; by default all fields that have a flag.
+    """
     recipe = None if names else parser.add_argument_group("the recipe")
     for field in dataclasses.fields(Config):
         if field.metadata and (not names or field.name in names):
             group = recipe if recipe and field.metadata["recipe"] else parser
-            group.add_argument(_flag(field), dest=field.name, help=field.metadata["help"], **_way_of_reading(field))
+            group.add_argument(_flag(field), dest=field.name, help=field.metadata["help"], **_reading_arguments(field))
 
 
 def _flag(field: dataclasses.Field) -> str:
     return "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
 
 
-def _way_of_reading(field: dataclasses.Field) -> dict[str, Any]:
-    """Return the arguments of `add_argument` that turn text into a value of a field."""
+def _reading_arguments(field: dataclasses.Field) -> dict[str, Any]:
+    """Return the arguments of `add_argument` that read a value of a field from text."""
     if isinstance(field.default, bool):
         return {"action": argparse.BooleanOptionalAction}
     names = {"read": "type", "metavar": "metavar", "choices": "choices"}
@@ -111,22 +137,33 @@ def _way_of_reading(field: dataclasses.Field) -> dict[str, Any]:
 
 
 def find_paths(args: argparse.Namespace) -> Paths:
-    """Return where records, models and pictures are: as the flags say, else in the bucket, else here.
+    """Return the paths of records, models and images.
+
+    They are those of the flags, or else in the bucket, or else in the current folder.
+
+    Args:
+        args: from a parser with the flags of `add_shared_flags`.
 
     Raises:
-        UserError: a TPU is asked for that has no bucket to read from.
+        UserError: a TPU of another machine has no bucket, or the bucket is not a `gs://` address.
     """
     if args.bucket and not args.bucket.startswith("gs://"):
-        raise UserError(f"--bucket {args.bucket}: not a bucket's address; give it as gs://NAME")
+        raise UserError(f"--bucket {args.bucket}: not the address of a bucket; write it as gs://NAME")
     if args.device == "tpu" and args.tpu != "local" and not args.bucket:
-        raise UserError("--device tpu: a TPU reads records from a bucket; name yours with --bucket gs://NAME")
+        raise UserError("--device tpu: a TPU reads records from a bucket; give --bucket gs://NAME")
     paths = Paths.in_bucket(args.bucket) if args.bucket else Paths()
     given = {name: value for name in ("records", "outputs") if (value := getattr(args, name))}
     return dataclasses.replace(paths, **given)
 
 
 def choose_config(args: argparse.Namespace, start: Config | None = None) -> Config:
-    """Return the numbers of `start`, by default those of the preset, with those that the command line gives."""
+    """Return the settings of a run.
+
+    Args:
+        args: from a parser with the flags of `add_preset_flag` and `add_config_flags`. A given flag replaces the value
+            of `start`.
+        start: the other settings; by default those of the preset.
+    """
     names = [field.name for field in dataclasses.fields(Config) if field.metadata]
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
@@ -134,12 +171,19 @@ def choose_config(args: argparse.Namespace, start: Config | None = None) -> Conf
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Wrap a script's `main`: log lines go to standard output, what a user can cause becomes one line and status 2."""
+    """Wrap the `main` of a script.
+
+    Log lines go to standard output. For an error that the user can correct, the command prints one line on standard
+    error and exits with status 2.
+
+    Args:
+        main: a function of the arguments that returns the exit status.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be valid UTF-8
         logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout, force=True)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -149,15 +193,15 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             message = str(error)
         except StoppedError as stop:
             logging.info(
-                "stopped by %s. %s; the same command goes on from there", signal.Signals(stop.signal).name, stop
+                "stopped by %s. %s; the same command resumes from there", signal.Signals(stop.signal).name, stop
             )
             return 128 + stop.signal
         except OSError as error:
             message = f"{error.filename or 'file system'}: {error.strerror or error}"
         except _FILE_ERRORS as error:
             message = error.message
-        except UnicodeEncodeError as error:  # of a path given to TensorFlow
-            message = f"{printable(str(error.object))}: is no text; rename it"
+        except UnicodeEncodeError as error:  # for a path that TensorFlow cannot encode
+            message = f"{printable(str(error.object))}: not valid UTF-8; rename it"
         except KeyboardInterrupt:
             return 130
         first_line, *_ = message.splitlines()
@@ -168,10 +212,13 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
 
 def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Wrap a script's `main` so that Ctrl-C ends it at once, whatever is being computed.
+    """Wrap the `main` of a script so that Ctrl-C ends it at once.
 
-    Python answers signals in its first thread alone, and not before a call of TensorFlow or another library there is
-    over. So `main` has a thread of its own. What is complete stays, what is unfinished is removed.
+    Python handles signals only in the main thread, and only after a running call of TensorFlow or of another library
+    has returned. So `main` is run in another thread. Complete files are kept, unfinished files are removed.
+
+    Args:
+        main: a function of the arguments that returns the exit status.
     """
 
     @functools.wraps(main)
@@ -194,14 +241,14 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
 
 
 def _stop(outcome: Future) -> NoReturn:
-    """End the program, and the other processes that it has."""
+    """End the program and its child processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print(f"{os.path.basename(sys.argv[0])}: stopping; what is complete stays", file=sys.stderr, flush=True)
+    print(f"{os.path.basename(sys.argv[0])}: stopping; complete files are kept", file=sys.stderr, flush=True)
     if children := multiprocessing.active_children():
         for child in children:
             child.terminate()
-        wait([outcome], _PATIENCE)  # for what they share to be put away
+        wait([outcome], _PATIENCE)  # for shared resources to be released
     remove_unfinished()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    os._exit(130)  # the usual end of Python waits for threads and for TensorFlow
+    os._exit(130)  # a normal exit of Python would wait for threads and for TensorFlow

@@ -1,4 +1,4 @@
-"""Every number, once, and where files go."""
+"""All settings with their defaults and their flags, the presets, and the paths of all files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyimagesearch.readers import (
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("adam", "muon")
 DEGRADATIONS = ("bicubic", "photo")
-"""How low-resolution training images come about: by bicubic interpolation, or as `data.degradations` does it."""
+"""How low-resolution training images are made: by bicubic interpolation, or as `data.degradations` describes."""
 
 
 def _setting(
@@ -35,17 +35,18 @@ def _setting(
     many: bool = False,
     recipe: bool = True,
 ) -> Any:
-    """Return a field of a dataclass that can be set on the command line.
+    """Return a field of a dataclass that can also be set on the command line.
 
     Args:
-        default: the tutorial's number, or what does as the tutorial does.
-        help: what it is, in a line.
-        read: makes a value, or with `many` each value, of text; not for switches.
-        metavar: stands for the text in the help.
-        choices: the values that it may have.
-        flag: what it is called on the command line, if not as the field.
-        many: whether it is a tuple of any number of values.
-        recipe: whether it shapes what is learned, rather than how long and on what.
+        default: the default value. It is the tutorial's value, or a value with which training is as in the tutorial.
+        help: the text for the help of the command.
+        read: a function that reads the value from text, or with `many` each of the values. Switches have none.
+        metavar: the name of the value in the help.
+        choices: the allowed values.
+        flag: the name of the flag without dashes, if it is not the name of the field.
+        many: whether the value is a tuple of any length.
+        recipe: whether the help lists the flag under "the recipe": settings of the networks, losses and optimizers, as
+            opposed to settings of the data and of the length of the training.
     """
     metadata = {"help": help, "read": read, "metavar": metavar, "choices": choices, "flag": flag}
     return dataclasses.field(default=default, metadata={**metadata, "many": many, "recipe": recipe})
@@ -53,80 +54,122 @@ def _setting(
 
 @dataclasses.dataclass(frozen=True)
 class GANRecipe:
-    """The numbers of the second stage, by default the tutorial's. Weights are relative to that of the content loss."""
+    """The settings of the second stage. The defaults are the tutorial's.
+
+    Each weight multiplies one loss of the generator. The weight of the content loss is 1. In the default `mse`, the
+    content loss is a mean squared difference of VGG features without a unit; `l1_weight` and `reduced_weight` multiply
+    errors of pixels in 0..255.
+    """
 
     content_loss: str = _setting(
         "mse",
-        "of features: squared error; absolute error before the activation; squared distance at unit length",
+        "content loss: mse, squared error of features; l1, absolute error of features before the activation; "
+        "unit, squared distance of features scaled to unit length",
         choices=("mse", "l1", "unit"),
     )
-    adversarial_weight: float = _setting(1e-3, "of the adversarial loss; 1e-3 in arXiv 1609.04802", from_zero, "W")
-    l1_weight: float = _setting(0.0, "add W times the absolute error of pixels to the GAN", from_zero, "W")
-    reduced_weight: float = _setting(0.0, "add W times the error of results reduced again", from_zero, "W")
-    grid_weight: float = _setting(0.0, "add W times the loss that a grid of pixels causes", from_zero, "W")
-    relativistic: bool = _setting(False, "compare each result with its photograph instead of judging it alone")
+    adversarial_weight: float = _setting(
+        1e-3, "weight of the adversarial loss, relative to the content loss; 1e-3 in arXiv 1609.04802", from_zero, "W"
+    )
+    l1_weight: float = _setting(
+        0.0,
+        "weight of the mean absolute error of pixels in 0..255, relative to the content loss whose weight is 1",
+        from_zero,
+        "W",
+    )
+    reduced_weight: float = _setting(
+        0.0,
+        "weight of the mean absolute error of pixels in 0..255 after bicubic reduction of sr and hr to the size of lr, "
+        "relative to the content loss",
+        from_zero,
+        "W",
+    )
+    grid_weight: float = _setting(
+        0.0,
+        "weight of the loss against patterns that repeat with every input pixel, relative to the content loss",
+        from_zero,
+        "W",
+    )
+    relativistic: bool = _setting(
+        False,
+        "relativistic discriminator: compare each generated image with its ground truth, in place of single images",
+    )
     label_smoothing: float = _setting(
-        0.0, "tell the discriminator that photographs are 1 - S; not if it is relativistic", below_one, "S"
+        0.0, "label the photographs 1 - S for the discriminator; without effect if it is relativistic", below_one, "S"
     )
     freeze_batch_norm: bool = _setting(
-        False, "keep the batch statistics that a generator has, a given one's in the first stage, too", flag="freeze-bn"
+        False,
+        "keep the generator's batch normalization statistics in the second stage, and with a given generator also "
+        "in the first stage",
+        flag="freeze-bn",
     )
-    max_shift: int = _setting(0, "shift images by 0 to N pixels before VGG and the discriminator", whole_number, "N")
-    discriminator_steps: int = _setting(1, "for each step of the generator, on the same images", positive_int, "N")
-    discriminator_warmup: int = _setting(0, "steps in which only the discriminator learns", whole_number, "N")
+    max_shift: int = _setting(
+        0, "shift images by 0 to N random pixels before VGG and the discriminator", whole_number, "N"
+    )
+    discriminator_steps: int = _setting(
+        1, "discriminator steps for each generator step, on the same images", positive_int, "N"
+    )
+    discriminator_warmup: int = _setting(
+        0, "steps at the start of the second stage in which only the discriminator is trained", whole_number, "N"
+    )
     adversarial_ramp: int = _setting(
-        0, "steps after that in which the adversarial weight rises from 0, along a line", whole_number, "N"
+        0,
+        "steps after the discriminator's warm-up in which the adversarial weight rises linearly from 0",
+        whole_number,
+        "N",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(GANRecipe):
-    """The numbers of a run; the defaults are the tutorial's. Sizes are in pixels, [height, width, channels].
+    """The settings of a run. The defaults are the tutorial's.
 
-    Those that are a `_setting` are flags of the commands, too, others are not.
+    Sizes are in pixels, and shapes are [height, width, channels]. Each field that is a `_setting` is also a flag of the
+    commands.
     """
 
     # Records
-    scaling_factor: int = _setting(4, "how many times larger the results are (4)", int, choices=(2, 4, 8), recipe=False)
-    shard_size: int = 256  # about
-    record_size: int = 480  # the longest side of a training record, HR, of small crops; see longest_record
+    scaling_factor: int = _setting(4, "upscaling factor of the generator (4)", int, choices=(2, 4, 8), recipe=False)
+    shard_size: int = 256  # about how many records a shard has
+    record_size: int = 480  # the longest HR side of a training record for small crops; see longest_record
 
     # Training data
     hr_shape: tuple[int, int, int] = _setting(
-        (96, 96, 3), "side of the HR crops, a multiple of 8", square, "N", flag="crop-size", recipe=False
+        (96, 96, 3), "side of the HR crops in pixels, a multiple of 8", square, "N", flag="crop-size", recipe=False
     )
     train_batch_size: int = _setting(
-        64, "crops a step on each accelerator", positive_int, "N", flag="batch-size", recipe=False
+        64, "batch size on each accelerator", positive_int, "N", flag="batch-size", recipe=False
     )
-    crops_per_record: int = 32  # drawn each time that a record is read
+    crops_per_record: int = 32  # crops from each reading of a record
     degradation: str = _setting(
         "bicubic",
-        "of the low-resolution side; bicubic: the records' own; photo: blur, noise and JPEG, at random",
+        "low-resolution training images: bicubic, those of the records; photo, made with random blur, noise and JPEG",
         choices=DEGRADATIONS,
     )
-    seed: int = _setting(42, "settles initial weights and the order of the data", seed_number, "N", recipe=False)
+    seed: int = _setting(42, "random seed of the initial weights and of the data", seed_number, "N", recipe=False)
 
     # Networks
     feature_maps: int = 64
     residual_blocks: int = 16
-    batch_norm: bool = _setting(True, "a generator with batch normalization", flag="bn")
-    upsampling_maps: int | None = None  # filters of each upsampling stage; None: twice those of the one before
+    batch_norm: bool = _setting(True, "use batch normalization in the generator", flag="bn")
+    upsampling_maps: int | None = None  # filters of each upsampling stage; None: twice those of the previous one
     prelu_slope: float = _setting(  # Keras's and the tutorial's is 0; 0.25 in He et al., arXiv 1502.01852
-        0.0, "of each PReLU below zero, at first", from_zero, "A"
+        0.0, "initial slope of each PReLU for negative inputs", from_zero, "A"
     )
     residual_scale: float = _setting(
-        1.0, "of the last kernel of each residual branch, at first, relative to Glorot's", positive_float, "S"
+        1.0, "initial scale of each residual branch's last kernel, relative to Glorot's", positive_float, "S"
     )
     leaky_alpha: float = 0.2
     discriminator: str = _setting(
-        "image", "image: the tutorial's, one logit an image; patch: one for each place", choices=("image", "patch")
+        "image",
+        "discriminator: image, the tutorial's, one logit for each image; patch, one logit for each patch",
+        choices=("image", "patch"),
     )
-    disc_blocks: int = _setting(4, "blocks of the discriminator", positive_int, "N")
+    disc_blocks: int = _setting(4, "number of blocks in the discriminator, each of two convolutions", positive_int, "N")
     spectral_norm: bool = _setting(False, "keep the spectral norm of the patch discriminator's kernels at 1")
     disc_dense: int | None = None  # units of the paper's dense layer; None: averages instead
     vgg_layer: str = _setting(
         "vgg19:block5_conv4",
-        "where the content loss compares; commas separate layers",
+        "VGG layers whose features the content loss compares, separated by commas",
         str,
         "NETWORK:LAYERS",
     )
@@ -137,36 +180,55 @@ class Config(GANRecipe):
     discriminator_lr: float | None = _setting(
         None, "learning rate of the discriminator (that of the second stage)", positive_float, "RATE"
     )
-    discriminator_optimizer: str = _setting("adam", "of the discriminator, as in the first stage", choices=OPTIMIZERS)
+    discriminator_optimizer: str = _setting("adam", "optimizer of the discriminator", choices=OPTIMIZERS)
     pretrain_optimizer: str = _setting(
-        "adam", "of the first stage; muon: for the convolutions' kernels", choices=OPTIMIZERS
+        "adam",
+        "optimizer of the first stage: adam; muon for the kernels of convolutions, with adam for other weights",
+        choices=OPTIMIZERS,
     )
-    pretrain_loss: str = _setting("mse", "the squared or the absolute error of pixels", choices=("mse", "l1"))
+    pretrain_loss: str = _setting(
+        "mse",
+        "loss of the first stage: mse, squared error of pixels; l1, absolute error of pixels",
+        choices=("mse", "l1"),
+    )
     pretrain_crops: tuple[int, ...] = _setting(
         (),
-        "sides of HR crops that follow each other in the first stage, such as 64 96 128; none: the crop size",
+        "sides in pixels of the HR crops in consecutive parts of the first stage, such as 64 96 128 (the crop size)",
         crop_side,
         "N",
         many=True,
     )
-    pretrain_warmup: int = _setting(0, "steps until the learning rate is reached", whole_number, "N")
-    pretrain_schedule: str = _setting(
-        "constant", "of the learning rate; cosine: down to 0; step: a tenth after half of the stage", choices=SCHEDULES
+    pretrain_warmup: int = _setting(
+        0, "steps of the first stage in which the learning rate rises linearly to its value", whole_number, "N"
     )
-    finetune_schedule: str = _setting("constant", "the same of the second stage", choices=SCHEDULES)
-    finetune_warmup: int = _setting(0, "steps until the generator's learning rate is reached", whole_number, "N")
-    pretrain_epochs: int = _setting(2500, "epochs of the first stage", positive_int, "N", recipe=False)
-    finetune_epochs: int = _setting(2500, "epochs of the second stage", positive_int, "N", recipe=False)
-    steps_per_epoch: int = _setting(10, "steps of each epoch", positive_int, "N", recipe=False)
-    checkpoint_every: int = _setting(50, "epochs from one checkpoint to the next", positive_int, "N", recipe=False)
-    validate_every: int = _setting(50, "epochs from one validation to the next", positive_int, "N", recipe=False)
+    pretrain_schedule: str = _setting(
+        "constant",
+        "learning rate schedule of the first stage: constant; cosine, to 0; step, a tenth after half of the stage",
+        choices=SCHEDULES,
+    )
+    finetune_schedule: str = _setting("constant", "learning rate schedule of the second stage", choices=SCHEDULES)
+    finetune_warmup: int = _setting(
+        0,
+        "steps of the second stage in which the generator's learning rate rises linearly to its value",
+        whole_number,
+        "N",
+    )
+    pretrain_epochs: int = _setting(2500, "number of epochs of the first stage", positive_int, "N", recipe=False)
+    finetune_epochs: int = _setting(2500, "number of epochs of the second stage", positive_int, "N", recipe=False)
+    steps_per_epoch: int = _setting(10, "training steps in each epoch", positive_int, "N", recipe=False)
+    checkpoint_every: int = _setting(50, "write a checkpoint every N epochs", positive_int, "N", recipe=False)
+    validate_every: int = _setting(50, "validate every N epochs", positive_int, "N", recipe=False)
 
     # The recipe
-    pixel_scale: float = 1.0  # of the images in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
-    adam_beta_2: float = _setting(0.999, "of Adam, in both stages", below_one, "B")
-    clip_norm: float = _setting(0.0, "the largest norm of each weight's gradient; 0: any", from_zero, "N")
+    pixel_scale: float = 1.0  # factor of the pixels in the first stage's loss: 1 for 0..255, 1 / 127.5 for -1..1
+    adam_beta_2: float = _setting(0.999, "beta 2 of Adam, in both stages", below_one, "B")
+    clip_norm: float = _setting(0.0, "clip the gradient of each weight to this norm; 0: do not clip", from_zero, "N")
     ema_momentum: float = _setting(
-        0.0, "validate and save weights averaged with this momentum, such as 0.999; 0: off", below_one, "M", flag="ema"
+        0.0,
+        "validate and save weights averaged with this momentum, such as 0.999; 0: do not average",
+        below_one,
+        "M",
+        flag="ema",
     )
 
     # Inference
@@ -186,20 +248,21 @@ class Config(GANRecipe):
 
     @property
     def longest_record(self) -> int:
-        """The longest side of a training record, HR: three times the crop at least.
+        """The longest HR side of a training record in pixels. It is at least three times the side of a crop.
 
-        Records overlap by the crop, less a step. So they have at most 2.25 times the pixels of their photograph.
+        Neighbouring records overlap by almost the side of a crop. With this length, the records of a photograph have at
+        most 2.25 times its pixels.
         """
         return max(self.record_size, 3 * self.hr_shape[0])
 
     @property
     def least_photograph(self) -> int:
-        """The least height and width of a photograph: that of a crop and of a square that is measured."""
+        """The smallest height and width of a usable photograph, in pixels. Both kinds of crops must fit into it."""
         return max(*self.hr_shape[:2], self.infer_hr_size)
 
     @property
     def pretrain_phases(self) -> list[tuple[int, int]]:
-        """The first step and the side of the crops, for each part of the first stage; all parts see as many pixels."""
+        """The parts of the first stage: (first step, side of the HR crops). All parts get the same number of pixels."""
         sides = self.pretrain_crops or self.hr_shape[:1]
         steps = self.pretrain_epochs * self.steps_per_epoch
         shares = [1 / side**2 for side in sides]
@@ -209,7 +272,7 @@ class Config(GANRecipe):
 
 PRESETS = {
     "tutorial": Config(),
-    # Ledig et al., arXiv 1609.04802: a million steps, then a hundred thousand at each of two rates.
+    # Ledig et al., arXiv 1609.04802: 10^6 steps, then 10^5 steps at each of two learning rates.
     "paper": Config(
         train_batch_size=16,
         upsampling_maps=256,
@@ -224,7 +287,7 @@ PRESETS = {
         pixel_scale=1 / 127.5,
         ema_momentum=0.999,
     ),
-    # The tutorial's generator without batch normalization, for CPUs: see benchmarks/README.md for how it was chosen.
+    # The tutorial's generator without batch normalization, for CPUs: benchmarks/README.md describes how it was chosen.
     "shipped": Config(
         train_batch_size=16,
         batch_norm=False,
@@ -263,8 +326,8 @@ PRESETS = {
         ema_momentum=0.999,
         infer_hr_size=288,
     ),
-    # Chosen by measuring: in float32 it passes bicubic interpolation in minutes on two CPU cores. In so short a GAN
-    # stage, features from behind a pooling layer leave a checkerboard.
+    # Chosen by measurement: in float32 it is better than bicubic interpolation after minutes on two CPU cores. Features
+    # after a pooling layer leave a checkerboard in a GAN stage of this length.
     "demo": Config(
         record_size=192,
         hr_shape=(64, 64, 3),
@@ -294,38 +357,38 @@ PRESETS["fast"] = dataclasses.replace(PRESETS["shipped"], feature_maps=32, resid
 
 @dataclasses.dataclass(frozen=True)
 class Paths:
-    """Where files are: `records` and `outputs` are folders or `gs://` addresses."""
+    """The paths of all files of a run. `records` and `outputs` are folders or `gs://` addresses."""
 
     records: str = "tfrecord"
     outputs: str = "outputs"
 
     @classmethod
     def in_bucket(cls, bucket: str) -> Paths:
-        """Return the places used with a TPU, under `bucket`, which starts with `gs://`."""
+        """Return the default paths in a bucket, for TPUs. `bucket` starts with `gs://`."""
         return cls(os.path.join(bucket, cls.records), os.path.join(bucket, cls.outputs))
 
     @property
     def pretrained_generator(self) -> str:
-        """The generator after the first stage, mean squared error alone."""
+        """The generator after the first stage."""
         return self.model("pretrained_generator.keras")
 
     @property
     def generator(self) -> str:
-        """The generator after the second stage, the GAN."""
+        """The generator after the second stage, the GAN stage."""
         return self.model("generator.keras")
 
     @property
     def best_pretrained_generator(self) -> str:
-        """The generator of the first stage with the highest PSNR on held-out pictures."""
+        """The generator of the first stage with the highest PSNR on held-out images."""
         return self.model("best_pretrained_generator.keras")
 
     @property
     def best_generator(self) -> str:
-        """The generator of the second stage with the least distance of VGG features on held-out pictures."""
+        """The generator of the second stage with the smallest perceptual distance on held-out images."""
         return self.model("best_generator.keras")
 
     def model(self, name: str) -> str:
-        """Where the file called `name`, a model or what describes it, goes."""
+        """The path of a model or of its description; `name` is the file name."""
         return os.path.join(self.outputs, "models", name)
 
     def checkpoints(self, stage: str) -> str:
@@ -333,16 +396,16 @@ class Paths:
         return os.path.join(self.outputs, "checkpoints", stage)
 
     def logs(self, stage: str) -> str:
-        """The folder of what TensorBoard shows of a stage."""
+        """The folder of a stage's logs for TensorBoard."""
         return os.path.join(self.outputs, "logs", stage)
 
     @property
     def history(self) -> str:
-        """The table of all epochs."""
+        """The CSV table of all epochs."""
         return os.path.join(self.outputs, "history.csv")
 
     def image(self, name: str) -> str:
-        """Where the picture called `name` goes."""
+        """The path of an image; `name` is the file name."""
         return os.path.join(self.outputs, "images", name)
 
 

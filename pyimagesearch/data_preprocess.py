@@ -1,4 +1,4 @@
-"""Aligned crops, flips and rotations of LR/HR pairs, and the datasets made of them."""
+"""Aligned crops, flips and rotations of LR/HR pairs, and the datasets of these crops."""
 
 import functools
 import os
@@ -14,10 +14,10 @@ from pyimagesearch.errors import UserError
 TensorPair = tuple[tf.Tensor, tf.Tensor]
 
 CROPS_IN_FLIGHT = 4096
-"""About how many crops a stream of training crops draws from in turn, over all workers together."""
+"""About how many training crops are held at once, over all workers, to separate crops of the same record."""
 
 CROPS_PER_DEGRADATION = 8
-"""How many crops of a visit to a record come from one degraded image: they go to as many batches."""
+"""The number of crops from one degraded image. They go to different batches."""
 
 
 def _seed_or_draw(seed: tf.Tensor | None) -> tf.Tensor:
@@ -36,36 +36,35 @@ def _crop(lr: tf.Tensor, hr: tf.Tensor, top: tf.Tensor, left: tf.Tensor, hr_crop
 def random_crop(
     lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale: int = 4, seed: tf.Tensor | None = None
 ) -> TensorPair:
-    """Cut the same random square out of both pictures.
+    """Crop the same random square from both images.
 
     Args:
         lr: [h, w, 3], any dtype.
         hr: [scale * h, scale * w, 3].
-        hr_crop_size: the side of the HR square, a multiple of `scale`.
-        scale: how many times larger `hr` is than `lr`.
-        seed: two integers that settle the place; drawn from TensorFlow's global generator if None.
+        hr_crop_size: the side of the HR crop in pixels, a multiple of `scale`.
+        scale: the scaling factor of `hr` relative to `lr`.
+        seed: two integers that determine the position. If None, they are drawn from TensorFlow's global generator.
 
     Returns:
         LR [hr_crop_size / scale, hr_crop_size / scale, 3] and HR [hr_crop_size, hr_crop_size, 3].
     """
-    places = tf.shape(lr)[:2] - hr_crop_size // scale + 1
-    drawn = tf.random.stateless_uniform([2], _seed_or_draw(seed)) * tf.cast(places, tf.float32)
+    positions = tf.shape(lr)[:2] - hr_crop_size // scale + 1
+    drawn = tf.random.stateless_uniform([2], _seed_or_draw(seed)) * tf.cast(positions, tf.float32)
     top, left = tf.unstack(tf.cast(drawn, tf.int32))
     return _crop(lr, hr, top, left, hr_crop_size, scale)
 
 
 def get_center_crop(lr: tf.Tensor, hr: tf.Tensor, hr_crop_size: int = 96, scale: int = 4) -> TensorPair:
-    """Cut the square in the middle out of both pictures; shapes as in `random_crop`."""
+    """Crop the square in the middle of both images. Arguments and shapes are those of `random_crop`."""
     top, left = tf.unstack((tf.shape(lr)[:2] - hr_crop_size // scale) // 2)
     return _crop(lr, hr, top, left, hr_crop_size, scale)
 
 
 def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tensor, transposed: tf.Tensor) -> TensorPair:
-    """Mirror pictures left to right, then top to bottom, then exchange their axes; each of three is 0 or 1."""
+    """Flip images horizontally, then vertically, then transpose them. Each of the three arguments is 0 or 1."""
 
     def orient(image: tf.Tensor) -> tf.Tensor:
-        # One operation each, without a branch: reversing columns, gathering rows and transposing are what TensorFlow
-        # has fast code for.
+        # Operations without branches. TensorFlow has fast code for reversing columns, gathering rows and transposing.
         rows = tf.range(tf.shape(image)[0])
         image = tf.raw_ops.Reverse(tensor=image, dims=tf.stack([False, mirrored > 0, False]))
         image = tf.gather(image, tf.abs(rows - flipped * rows[-1]))
@@ -75,19 +74,31 @@ def _orient(lr: tf.Tensor, hr: tf.Tensor, mirrored: tf.Tensor, flipped: tf.Tenso
 
 
 def random_flip(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> TensorPair:
-    """Mirror both pictures left to right, or neither; [H, W, 3], `seed` as in `random_crop`."""
+    """Flip both images horizontally, or neither of them, at random.
+
+    Args:
+        lr: [h, w, 3], any dtype.
+        hr: [H, W, 3].
+        seed: as in `random_crop`.
+    """
     mirrored = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=2, dtype=tf.int32)
     return _orient(lr, hr, mirrored, 0, 0)
 
 
 def random_rotate(lr: tf.Tensor, hr: tf.Tensor, seed: tf.Tensor | None = None) -> TensorPair:
-    """Turn both pictures by the same multiple of 90 degrees; [H, W, 3], `seed` as in `random_crop`."""
+    """Rotate both images by the same random multiple of 90 degrees.
+
+    Args:
+        lr: [h, w, 3], any dtype.
+        hr: [H, W, 3].
+        seed: as in `random_crop`.
+    """
     turns = tf.random.stateless_uniform([], _seed_or_draw(seed), maxval=4, dtype=tf.int32)
     return _orient(lr, hr, (turns + 1) // 2 % 2, turns // 2, turns % 2)
 
 
 def _inputs(lr: tf.Tensor, hr: tf.Tensor, crops: int, scale: int, degradation: str, seed: tf.Tensor) -> list[tf.Tensor]:
-    """Return the LR [h, w, 3] that each crop is to be cut out of: the record's own, or made of its HR."""
+    """Return the LR image [h, w, 3] of each crop: the one of the record, or one that is made from `hr`."""
     if degradation == "bicubic":
         return [lr] * crops
     count = -(-crops // CROPS_PER_DEGRADATION)
@@ -110,28 +121,28 @@ def read_train_example(
     seed: tf.Tensor | None = None,
     degradation: str = "bicubic",
 ) -> tuple[TensorPair, ...]:
-    """Draw several augmented crops from one serialized record, which is read and parsed once for all of them.
+    """Draw several augmented crops from one serialized record, which is parsed once.
 
     Args:
         example: a scalar string, the record.
-        hr_crop_size: the side of the HR crops.
-        scale: how many times larger HR is than LR.
-        crops: how many crops to draw.
-        seed: two integers that settle all of them; drawn from TensorFlow's global generator if None.
-        degradation: one of `config.DEGRADATIONS`: the record's LR as it is, or LR made of its HR by
-            `degradations.degrade` for all but a random part of the crops.
+        hr_crop_size: the side of the HR crops in pixels.
+        scale: the scaling factor of HR relative to LR.
+        crops: the number of crops.
+        seed: two integers that determine all crops. If None, they are drawn from TensorFlow's global generator.
+        degradation: "bicubic" for the LR image of the record, or "photo" for LR images that `degradations.degrade`
+            makes from the HR image. With "photo", a random part of the crops still has the LR image of the record.
 
     Returns:
-        So many pairs of LR [hr_crop_size / scale, hr_crop_size / scale, 3] and HR [hr_crop_size, hr_crop_size, 3],
-        uint8 in 0..255, each mirrored or not and turned by any multiple of 90 degrees.
+        `crops` pairs of LR [hr_crop_size / scale, hr_crop_size / scale, 3] and HR [hr_crop_size, hr_crop_size, 3],
+        uint8 in 0..255, each with a random flip and a random rotation by a multiple of 90 degrees.
     """
     lr, hr = tfrecords.parse(example, scale)
     seed = _seed_or_draw(seed)
     inputs = _inputs(lr, hr, crops, scale, degradation, seed)
-    places = tf.shape(lr)[:2] - hr_crop_size // scale + 1
-    # All numbers at once: with so little work a crop, the number of operations counts.
-    place_seed, orientation_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    corners = tf.random.stateless_uniform([crops, 2], place_seed) * tf.cast(places, tf.float32)
+    positions = tf.shape(lr)[:2] - hr_crop_size // scale + 1
+    # All random numbers are drawn at once, because the number of operations limits the speed.
+    position_seed, orientation_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    corners = tf.random.stateless_uniform([crops, 2], position_seed) * tf.cast(positions, tf.float32)
     orientations = tf.random.stateless_uniform([crops, 3], orientation_seed, maxval=2, dtype=tf.int32)
     pairs = []
     corners = tf.unstack(tf.cast(corners, tf.int32))
@@ -149,7 +160,7 @@ def read_test_example(
     seed: tf.Tensor | None = None,
     degradation: str = "bicubic",
 ) -> TensorPair:
-    """Cut the middle out of one serialized record; one pair, otherwise as `read_train_example`."""
+    """Return the center crop of one serialized record. Arguments and shapes are those of `read_train_example`."""
     lr, hr = tfrecords.parse(example, scale)
     (image,) = _inputs(lr, hr, 1, scale, degradation, _seed_or_draw(seed))
     return get_center_crop(image, hr, hr_crop_size, scale)
@@ -168,33 +179,33 @@ def load_dataset(
     workers: int = 1,
     degradation: str = "bicubic",
 ) -> tf.data.Dataset:
-    """Load batches of LR and HR squares from shards.
+    """Load batches of LR and HR crops from shards.
 
-    For training, a stream of crops without end, photographs drawn in proportion to their area. With a seed it is a
-    function of the seed and the batch's number, and several workers' batches together are those of one worker with
-    larger ones.
+    For training, the dataset is endless, and photographs are drawn in proportion to their area. With a seed, a batch is
+    a function of the seed and the number of the batch. The batches of several workers together are the batches of one
+    worker with a larger batch size.
 
     Args:
-        filenames: the shards, all of one split.
-        batch_size: pairs a batch.
-        train: whether to draw random augmented crops without end, in batches of one size; otherwise each record
-            gives its middle, once and in order, and the last batch may be smaller.
-        hr_crop_size: the side of the HR squares.
-        scale: how many times larger HR is than LR.
-        crops_per_record: crops drawn each time that a record is read for training.
-        seed: settles the whole stream of training batches; if None, it differs each time, and whatever is ready first
-            comes first. Test pairs are the same each time: there, None means 0.
-        first_batch: the number of the training batch to begin with.
-        worker: which of the workers reads, from 0.
-        workers: how many workers share the training stream.
-        degradation: as in `read_train_example`, for test pairs too.
+        filenames: the paths of the shards, all of one split.
+        batch_size: the number of pairs in a batch.
+        train: whether to draw random augmented crops, in endless batches of the same size. Otherwise the dataset has
+            the center crop of each record once, in order, and the last batch may be smaller.
+        hr_crop_size: the side of the HR crops in pixels.
+        scale: the scaling factor of HR relative to LR.
+        crops_per_record: the number of crops from each reading of a training record.
+        seed: the seed of the training batches. If None, it is random, and the order of batches depends on timing. Test
+            pairs are the same in each call; for them, None means 0.
+        first_batch: the number of the first training batch, from 0.
+        worker: the index of this worker, from 0.
+        workers: the number of workers that share the training batches.
+        degradation: as in `read_train_example`, for test pairs, too.
 
     Returns:
         A dataset of LR [B, hr_crop_size / scale, hr_crop_size / scale, 3] and
         HR [B, hr_crop_size, hr_crop_size, 3], uint8 in 0..255.
 
     Raises:
-        UserError: a training batch of all workers has more crops than a pass over the records gives.
+        UserError: the training batch of all workers has more crops than one pass over the records.
     """
     if not train:
 
@@ -209,7 +220,7 @@ def load_dataset(
     if together > len(records.offsets) * crops_per_record:
         raise UserError(
             f"a batch of {together} crops is too large: the {len(records.offsets)} training records give "
-            f"{len(records.offsets) * crops_per_record} in a pass; take a smaller batch or more photographs"
+            f"{len(records.offsets) * crops_per_record} in a pass; choose a smaller batch size or more photographs"
         )
     options = tf.data.Options()
     options.deterministic = seed is not None
@@ -217,11 +228,11 @@ def load_dataset(
     read_record = _reader(records, seed)
 
     def draw_crops(visit: tf.Tensor) -> tuple[TensorPair, ...]:
-        place = tf.stack([seed, visit])
-        return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, place, degradation)
+        crop_seed = tf.stack([seed, visit])
+        return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, crop_seed, degradation)
 
-    # The crops of `batch_size` visits are a stack of batches, each with one crop of every visit. A deal takes from
-    # several stacks in turn: so crops of a record stay apart, and none is copied to be shuffled.
+    # The crops of `batch_size` visits form a stack of batches. Each batch has one crop of every visit. A deal takes
+    # batches from several stacks in turn. This separates the crops of a record without a copy of crops for shuffling.
     stacks = max(1, CROPS_IN_FLIGHT // (together * crops_per_record))
     deals, dealt = divmod(first_batch, stacks * crops_per_record)
     visits = tf.data.Dataset.range(deals * stacks * together + worker, tf.int64.max, workers)
@@ -230,20 +241,21 @@ def load_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _reader(records: tfrecords.Places, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return what reads the record of a visit, given its number, a scalar int64.
+def _reader(records: tfrecords.Locations, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function that reads the record of a visit, given the number of the visit, a scalar int64.
 
-    A pass of as many visits as there are records goes evenly over the area of all photographs, in an order of its own
-    and from a start of its own: so pieces of one size are read once each, and others in proportion to their area.
+    A pass has as many visits as there are records. The visits of a pass are evenly spaced over the total area of the
+    photographs, with a random offset and in a random order. Records of equal area are read once in each pass, and
+    records in general in proportion to their area.
     """
     paths, shards, offsets = map(tf.constant, (records.paths, records.shards, records.offsets))
     ends, count = tf.cumsum(tf.constant(records.areas, tf.float64)), len(records.offsets)
 
     def read(visit: tf.Tensor) -> tf.Tensor:
         pass_seed = tf.stack([seed, visit // count])
-        place = tf.random.experimental.index_shuffle(visit % count, pass_seed, count - 1)
+        position = tf.random.experimental.index_shuffle(visit % count, pass_seed, count - 1)
         start = tf.random.stateless_uniform([], pass_seed, dtype=tf.float64)
-        area = (tf.cast(place, tf.float64) + start) / count * ends[-1]
+        area = (tf.cast(position, tf.float64) + start) / count * ends[-1]
         record = tf.minimum(tf.searchsorted(ends, area[None], side="right")[0], count - 1)
         return tfrecords.read_record(paths[shards[record]], offsets[record])
 
@@ -262,10 +274,10 @@ def load_test_pairs(
     scale: int = 4,
     degradation: str = "bicubic",
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read the batches that `load_dataset` gives for testing; arguments and shapes are as there.
+    """Read all test batches of `load_dataset` as arrays. Arguments and shapes are those of `load_dataset`.
 
     Raises:
-        UserError: a shard is damaged, or a picture smaller than the squares.
+        UserError: a shard is damaged, or an image is smaller than a crop.
     """
     dataset = load_dataset(filenames, batch_size, hr_crop_size=hr_crop_size, scale=scale, degradation=degradation)
     try:
@@ -275,5 +287,5 @@ def load_test_pairs(
         folder = os.path.dirname(filenames[0])
         size = f"{hr_crop_size}x{hr_crop_size}"
         raise UserError(
-            f"{folder}: pictures of less than {size} pixels; choose a preset that measures smaller ones"
+            f"{folder}: images smaller than {size} pixels; choose a preset with smaller test crops"
         ) from error

@@ -1,4 +1,4 @@
-"""From the kind of device and TF_CONFIG to a `tf.distribute` strategy, and what the hardware computes well."""
+"""Choose a `tf.distribute` strategy for the device and TF_CONFIG, and the precision for the hardware."""
 
 import contextlib
 import json
@@ -17,21 +17,26 @@ import tensorflow as tf
 from pyimagesearch.errors import UserError
 
 WORKER_TIMEOUT = 300
-"""Seconds that a worker waits for the others to start."""
+"""The seconds that a worker waits for the other workers to start."""
 
 
 class Cluster(NamedTuple):
-    """The workers of a training on several machines: their addresses, HOST:PORT, and which of them this is."""
+    """The workers of a training on several machines.
+
+    Attributes:
+        addresses: the addresses of all workers, HOST:PORT.
+        index: the index of this worker in `addresses`.
+    """
 
     addresses: list[str]
     index: int
 
 
 def find_cluster() -> Cluster | None:
-    """Return the workers that TF_CONFIG names, or None where it names at most one.
+    """Return the workers in TF_CONFIG, or None if there are fewer than two.
 
     Raises:
-        UserError: TF_CONFIG cannot be understood.
+        UserError: TF_CONFIG is invalid.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
@@ -48,7 +53,7 @@ def find_cluster() -> Cluster | None:
                 raise ValueError(f"there is no port {port}")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
-            'TF_CONFIG: not as it should be; example: {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            'TF_CONFIG: invalid; example: {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
             f'"task": {{"type": "worker", "index": 0}}}} ({type(error).__name__}: {error})'
         ) from error
     return cluster if len(cluster.addresses) > 1 else None
@@ -57,19 +62,19 @@ def find_cluster() -> Cluster | None:
 def get_strategy(
     device: str, tpu: str | None = None, cluster: Cluster | None = None, worker_timeout: float = WORKER_TIMEOUT
 ) -> tf.distribute.Strategy:
-    """Return the strategy that uses the devices asked for.
+    """Return the distribution strategy for the chosen devices.
 
     Args:
-        device: "gpu" for every visible GPU, or the CPU where there is none; "tpu" for a TPU.
-        tpu: the TPU's name, or "local" for the one of this machine.
-        cluster: the machines whose GPUs are used together, if not of this machine alone.
-        worker_timeout: seconds to wait for the other machines.
+        device: "gpu" for all visible GPUs, or the CPU if there are none; "tpu" for a TPU.
+        tpu: the name of the TPU, or "local" for the TPU of this machine.
+        cluster: the workers, if there are several machines.
+        worker_timeout: seconds to wait for the other workers.
 
     Returns:
-        A strategy; `num_replicas_in_sync` is the number of accelerators.
+        A strategy. Its `num_replicas_in_sync` is the number of accelerators.
 
     Raises:
-        UserError: no TPU answers, or another machine does not.
+        UserError: the TPU or another worker does not answer.
     """
     if device == "tpu":
         strategy = _tpu_strategy(tpu)
@@ -98,12 +103,12 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
     except (ValueError, OSError, RuntimeError, ImportError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"no TPU found{f' by the name of {tpu}' if tpu else ''}; give the name of yours, or use GPUs ({reason})"
+            f"no TPU found{f' with the name {tpu}' if tpu else ''}; give the name of your TPU, or use GPUs ({reason})"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
-# Waits for its standard input to close, or else says why it ends its parent.
+# A program that waits until its standard input is closed. After the timeout, it ends its parent process with a message.
 _WATCH = """
 import os, select, signal, sys
 if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
@@ -115,16 +120,18 @@ if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
 def _cluster_strategy(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
     logging.info("worker %d of %d: waiting for the others", cluster.index, len(cluster.addresses))
     _meet(cluster, timeout)
-    # If a worker goes just now, TensorFlow waits for it without end, and without letting Python run.
-    message = f"TF_CONFIG: a worker of {', '.join(cluster.addresses)} went while they were connecting; start them again"
+    # If a worker ends during the connection, TensorFlow waits forever and blocks Python. A watch process ends it.
+    message = (
+        f"TF_CONFIG: a worker of {', '.join(cluster.addresses)} ended during the connection; start all workers again"
+    )
     with subprocess.Popen([sys.executable, "-c", _WATCH, str(timeout), message], stdin=subprocess.PIPE):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the strategy has made without effect
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the strategy disables this signal
     return strategy
 
 
 def _meet(cluster: Cluster, timeout: float) -> None:
-    """Wait until every other worker has begun to listen at its address."""
+    """Wait until every other worker listens at its address."""
     own_host, own_port = _host_and_port(cluster.addresses[cluster.index])
     deadline = time.monotonic() + timeout
     absent = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
@@ -137,7 +144,7 @@ def _meet(cluster: Cluster, timeout: float) -> None:
             if time.monotonic() > deadline:
                 raise UserError(
                     f"TF_CONFIG: no worker answers at {', '.join(absent)} within {timeout:g} s; "
-                    "start train_srgan.py there, with its own index, or correct the address"
+                    "start train_srgan.py there with the index of that worker, or correct the address"
                 )
             time.sleep(0.2)
 
@@ -159,10 +166,13 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
-    """Turn TensorFlow's complaint about another worker that has gone into one that names it.
+    """Turn TensorFlow's error for a lost worker into an error that names the worker.
+
+    Args:
+        cluster: the workers, or None for a training on one machine.
 
     Raises:
-        UserError: the block lost the connection to another worker.
+        UserError: the connection to another worker was lost in the block.
     """
     try:
         yield
@@ -171,25 +181,35 @@ def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
             raise
         others = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
         raise UserError(
-            f"the worker at {' or '.join(_absent(others) or others)} has gone; "
-            "start all workers again with the same commands, to go on from the last checkpoint"
+            f"the worker at {' or '.join(_absent(others) or others)} has ended; "
+            "start all workers again with the same commands to resume from the last checkpoint"
         ) from error
 
 
 def is_cpu() -> bool:
-    """Return whether there is nothing to compute on but the CPU."""
+    """Return whether there is neither a GPU nor a TPU."""
     return not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
 def compiles_well(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether XLA makes training faster: on one GPU; on the CPU it makes it slower."""
+    """Return whether XLA makes training faster. This is so on one GPU; on the CPU training becomes slower.
+
+    Args:
+        strategy: the strategy of the training.
+    """
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 
 def choose_precision(precision: str, training: bool = False) -> str:
-    """Return "float32", "bfloat16" or "float16" for one of these or "auto".
+    """Return the precision of the computation.
 
-    "auto" is bfloat16 on hardware that computes fast in it, or else, for training, float16 on GPUs that do in that.
+    Args:
+        precision: "float32", "bfloat16", "float16" or "auto". "auto" is bfloat16 on hardware where that is fast. For
+            training it is float16 on GPUs where only that is fast.
+        training: whether the precision is for training.
+
+    Returns:
+        "float32", "bfloat16" or "float16".
     """
     if precision != "auto":
         return precision
@@ -203,14 +223,14 @@ def choose_precision(precision: str, training: bool = False) -> str:
 
 
 def _compute_capability() -> tuple[int, int] | None:
-    """Return the least compute capability of all GPUs, if there are any."""
+    """Return the smallest compute capability of all GPUs, or None without GPUs."""
     gpus = tf.config.list_physical_devices("GPU")
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return min((detail.get("compute_capability", (0, 0)) for detail in details), default=None)
 
 
 def _computes_bfloat16() -> bool:
-    """Return whether the TPU, or the CPU where there is none, computes fast in bfloat16."""
+    """Return whether bfloat16 is fast on the TPU, or without a TPU on the CPU."""
     if tf.config.list_logical_devices("TPU"):
         return True
     try:

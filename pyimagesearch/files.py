@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, on this machine or in a `gs://` bucket."""
+"""Find files, and write files that appear complete or not at all, on this machine or in a `gs://` bucket."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
-"""The resolution of figures, in pixels an inch."""
+"""The resolution of figures, in pixels per inch."""
 
 _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
 _CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
-_UNFINISHED = ".unfinished-"  # begins the names of files that are being written
+_UNFINISHED = ".unfinished-"  # the prefix of the names of files that are being written
 _unfinished: set[str] = set()
 _changing = threading.Lock()
 
 
 def is_local(path: str) -> bool:
-    """Return whether a path is of this machine, where names may be no text, which TensorFlow does not take."""
+    """Return whether a path is on this machine. Local names may be invalid UTF-8, which TensorFlow cannot open."""
     return "://" not in path
 
 
 def opened_for_writing(path: str) -> BinaryIO:
-    """Open a file for writing bytes, on this machine or at a `gs://` address."""
+    """Open a local path or a `gs://` address for writing bytes."""
     return open(path, "wb") if is_local(path) else tf.io.gfile.GFile(path, "wb")
 
 
 @contextlib.contextmanager
 def unfinished(path: str) -> Iterator[str]:
-    """Yield a path beside `path` to write to, and remove it afterwards if it has not been renamed by then.
+    """Yield a temporary path beside `path`, and remove the file afterwards if it still exists.
 
-    Missing folders are made. The name yielded ends like `path`, so that a format told by its ending stays right. What
-    a program that was killed has left there is removed.
+    Missing folders are made. The temporary name has the ending of `path`, because some libraries choose the format by
+    it. A temporary file of an earlier process that was killed is removed.
+
+    Args:
+        path: the path of the final file.
     """
     folder, name = os.path.split(path)
     if is_local(path):
@@ -63,7 +66,13 @@ def unfinished(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written_whole(path: str) -> Iterator[str]:
-    """Yield a path to write a file, or on this machine a folder, to, which becomes `path` when the block ends well."""
+    """Yield a temporary path, which is renamed to `path` at the end of the block.
+
+    After an exception in the block, `path` is unchanged. On this machine, it can also be a folder.
+
+    Args:
+        path: the path of the final file.
+    """
     with unfinished(path) as aside:
         yield aside
         if not is_local(path):
@@ -77,7 +86,7 @@ def written_whole(path: str) -> Iterator[str]:
 
 
 def _remove(path: str) -> None:
-    """Remove a file, or a folder of this machine with all in it, if it is there."""
+    """Remove a file or a local folder, if it exists."""
     with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
         if not is_local(path):
             tf.io.gfile.remove(path)
@@ -89,7 +98,7 @@ def _remove(path: str) -> None:
 
 @contextlib.contextmanager
 def noted_unfinished(path: str) -> Iterator[None]:
-    """Know within the block that the file or folder `path` is to be removed if the program is ended."""
+    """Register a file or folder that `remove_unfinished` removes if the program ends within the block."""
     with _changing:
         _unfinished.add(path)
     try:
@@ -99,7 +108,7 @@ def noted_unfinished(path: str) -> Iterator[None]:
 
 
 def remove_unfinished() -> None:
-    """Remove all files and folders that are noted as unfinished, and let none be begun again: the program ends."""
+    """Remove all registered unfinished files and folders, and block new ones. To be called when the program ends."""
     _changing.acquire()
     for path in list(_unfinished):
         with contextlib.suppress(OSError, tf.errors.OpError):
@@ -107,7 +116,11 @@ def remove_unfinished() -> None:
 
 
 def fitting_name(name: str) -> str:
-    """Return a file's name, or if it has more than the 255 bytes that file systems allow, a shorter one of its own."""
+    """Return the name of a file, or a shorter unique name if it is longer than the 255 bytes of file systems.
+
+    Args:
+        name: the name without a folder.
+    """
     data = os.fsencode(name)
     if len(data) <= _LONGEST_NAME:
         return name
@@ -118,37 +131,42 @@ def fitting_name(name: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return what went wrong with a file, in one line."""
+    """Return the reason of an error, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def fault(error: Exception) -> str:
-    """Return, in one line, that it is not a file's fault that nothing could be made of it."""
+    """Return a line for an error that is a fault of this program and not of a file."""
     logging.debug("a fault", exc_info=error)
     return f"a fault of this program ({type(error).__name__}: {reason(error)}); please report it, with the file"
 
 
 class Found(NamedTuple):
-    """The paths of the files below a folder, sorted: `files` of the kinds asked for, and visible `others`."""
+    """The files below a folder.
+
+    Attributes:
+        files: sorted paths of the files with the wanted endings.
+        others: sorted paths of the other files that are not hidden.
+    """
 
     files: list[str]
     others: list[str]
 
 
 def find_files(root: str, endings: tuple[str, ...]) -> Found:
-    """Find the files below a folder; folders that are links are gone into, but none twice.
+    """Find the files below a folder. Links to folders are followed; each folder is searched once.
 
     Args:
         root: the folder.
-        endings: what the names of the files that are asked for end with, in any case.
+        endings: the endings of the wanted names, in lower case. Upper case matches, too.
 
     Raises:
-        UserError: a folder there may not be read.
+        UserError: a subfolder is not readable.
     """
 
     def refuse(error: OSError) -> None:
         if os.path.isdir(error.filename):
-            raise UserError(f"{error.filename}: {error.strerror}; make it readable, or leave it out") from error
+            raise UserError(f"{error.filename}: {error.strerror}; make it readable or remove it") from error
 
     found, seen = Found([], []), {os.path.realpath(root)}
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
@@ -167,14 +185,24 @@ def _is_new(folder: str, seen: set[str]) -> bool:
 
 
 def kinds(paths: Iterable[str]) -> str:
-    """Return how many files of each ending there are, in words, such as `2 .txt, 1 without an ending`."""
+    """Return the number of files with each ending as text, such as `2 .txt, 1 without an ending`."""
     endings = (os.path.splitext(os.path.basename(path))[1].lower() for path in paths)
     counts = collections.Counter(printable(ending) or "without an ending" for ending in endings)
     return ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return each file once, by a name of its own: its last part, without `.keras`, and those before it as needed."""
+    """Return a short unique name for each file.
+
+    The name is the last part of the path without `.keras`, with as many earlier parts as needed. A file that is given
+    twice is returned once.
+
+    Args:
+        paths: paths of files.
+
+    Returns:
+        The paths by their names, in the given order.
+    """
     distinct = {os.path.realpath(path): path for path in reversed(paths)}
     parts = {
         path: printable(os.path.abspath(path)).removesuffix(".keras").split(os.sep)
@@ -188,12 +216,12 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def printable(path: str) -> str:
-    """Return a path in one line, with its bytes that are no text, which old disks have, and line ends made visible."""
+    """Return a path as one line of text. Bytes that are not UTF-8 and control characters are escaped."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
 
 
 def save_figure(figure: Figure, path: str) -> None:
-    """Save a figure as PNG, here or at a `gs://` address."""
+    """Save a figure as a PNG file at a local path or a `gs://` address."""
     with written_whole(path) as aside, opened_for_writing(aside) as file:
         figure.savefig(file, dpi=DPI, format="png")

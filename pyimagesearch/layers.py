@@ -1,6 +1,6 @@
-"""Layers for training with TensorFlow that compute what those of Keras compute, faster or over several replicas.
+"""Layers for training with TensorFlow that compute the same as layers of Keras, but faster.
 
-Their weights are those of the Keras layers that they stand for; saved generators have the latter.
+Their weights have the same shapes as those of the Keras layers that they replace. Saved generators have Keras layers.
 """
 
 import functools
@@ -12,10 +12,10 @@ from keras import layers, ops
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalization whose training is one operation instead of a dozen; for 4-D inputs, channels last."""
+    """Batch normalization of [B, H, W, C] that uses one fused operation in training."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
-        """Normalize [B, H, W, C], by the statistics of the batch if `training`."""
+        """Normalize [B, H, W, C]: with the statistics of the batch if `training`, otherwise with moving statistics."""
         if not training:
             return super().call(inputs, training=training)
         outputs, mean, unbiased_variance = tf.compat.v1.nn.fused_batch_norm(
@@ -29,9 +29,10 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 class PackedConv2D(layers.Conv2D):
-    """A convolution to few filters that computes neighbouring pixels as channels of one, which fills vectors better.
+    """A convolution with few filters that computes neighbouring pixels as channels, which uses CPU vectors better.
 
-    A kernel of 2n + 1 columns makes n neighbours at once. It sees the same pixels as always, and zeros beside them.
+    With a kernel of 2n + 1 columns, n neighbouring pixels are computed together. The kernel is padded with zeros, so
+    that the result is the same as that of `Conv2D` except for rounding.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -49,10 +50,17 @@ class PackedConv2D(layers.Conv2D):
 
 
 def choose(num_replicas: int, on_cpu: bool) -> dict[str, Any]:
-    """Return the arguments of `SRGAN.generator` that suit training on so many replicas.
+    """Choose the layers for training.
 
-    Several replicas take the statistics of batch normalization over all of them together. Both faster layers were
-    measured on CPUs only, and are used there.
+    With several replicas, batch normalization uses the statistics of the global batch. The faster layers are used on
+    CPUs only, where they were measured.
+
+    Args:
+        num_replicas: the number of replicas that train in sync.
+        on_cpu: whether training runs on the CPU.
+
+    Returns:
+        The arguments `norm` and `last_conv` of `SRGAN.generator`.
     """
     if num_replicas > 1:
         norm = functools.partial(keras.layers.BatchNormalization, synchronized=True)

@@ -1,4 +1,4 @@
-"""The losses, scaled so that gradients summed over replicas are those of the whole batch."""
+"""The losses of both stages, for one or several replicas."""
 
 import keras
 import numpy as np
@@ -8,47 +8,98 @@ from pyimagesearch.metrics import cubic_kernel, directions_distance
 
 
 class Losses:
-    """The losses of one replica among `num_replicas`: its mean divided by their number.
+    """The losses, each as a scalar of dtype float32 or of the dtype of its arguments.
 
-    Summed over all replicas, each loss is the mean over the whole batch: that is what is logged.
+    Each method returns the mean over the batch of one replica, divided by the number of replicas. Therefore the sum
+    over all replicas is the mean over the global batch, for losses and for their gradients.
+
+    Args:
+        num_replicas: the number of replicas that train in sync.
     """
 
     def __init__(self, num_replicas: int) -> None:
         self.num_replicas = num_replicas
 
     def bce_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the binary cross-entropy of logits `pred` [B, ..., 1] against labels `real`, as a scalar."""
+        """Return the mean binary cross-entropy.
+
+        Args:
+            real: labels [B, ..., 1] in 0..1.
+            pred: logits [B, ..., 1].
+
+        Returns:
+            A scalar in nats, at least 0.
+        """
         loss = keras.losses.binary_crossentropy(real, pred, from_logits=True)  # [B, ...]
         return tf.reduce_mean(loss) / self.num_replicas
 
     def mse_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the mean squared error of `pred` against `real`, both [B, H, W, C], as a scalar."""
+        """Return the mean squared error.
+
+        Args:
+            real: images or features [B, H, W, C], the target.
+            pred: as `real`.
+
+        Returns:
+            A scalar in squared units of the arguments.
+        """
         loss = keras.losses.mean_squared_error(real, pred)  # [B, H, W]
         return tf.reduce_mean(loss) / self.num_replicas
 
     def l1_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the mean absolute error of `pred` against `real`, both [B, H, W, C], as a scalar."""
+        """Return the mean absolute error.
+
+        Args:
+            real: images or features [B, H, W, C], the target.
+            pred: as `real`.
+
+        Returns:
+            A scalar in units of the arguments.
+        """
         loss = keras.losses.mean_absolute_error(real, pred)  # [B, H, W]
         return tf.reduce_mean(loss) / self.num_replicas
 
     def relativistic_loss(self, real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
-        """Return the loss of a discriminator whose logits should be higher for `real` than for its copy `fake`.
+        """Return the relativistic pairing loss: the mean of softplus(fake - real).
 
-        The relativistic pairing loss (Jolicoeur-Martineau, arXiv 1807.00734): softplus(fake - real), averaged over
-        logits [B, ...] of the same places of the same images. With the two exchanged, it is the generator's.
+        See Jolicoeur-Martineau, arXiv 1807.00734. As written it is the loss of the discriminator. With the arguments
+        exchanged it is the adversarial loss of the generator.
+
+        Args:
+            real: logits [B, ...] of ground truth images.
+            fake: logits of the generated images at the same positions.
+
+        Returns:
+            A scalar in nats, at least 0. It is log 2 if the logits are equal.
         """
         return tf.reduce_mean(tf.math.softplus(fake - real)) / self.num_replicas
 
     def unit_loss(self, real: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-        """Return the mean of `metrics.directions_distance` of features [B, h, w, C], from 0 to 4, as a scalar."""
+        """Return the mean of `metrics.directions_distance`.
+
+        Args:
+            real: features [B, h, w, C], the target.
+            pred: as `real`.
+
+        Returns:
+            A scalar from 0 to 4.
+        """
         return tf.reduce_mean(directions_distance(real, pred)) / self.num_replicas
 
     def reduced_loss(self, hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-        """Return the mean absolute error of `sr` against `hr`, both reduced, as a scalar.
+        """Return the mean absolute error of `sr` against `hr` after both are reduced to the size of `lr`.
 
-        They are [B, S*h, S*w, 3]. The reduction is the antialiased bicubic one that makes clean low-resolution images;
-        noise and JPEG blocks that an input may have are no part of the target. A border of 2 pixels of the reduced
-        images is left out.
+        The reduction is the antialiased bicubic interpolation that also makes clean low-resolution images. The target
+        is the reduced `hr` and not `lr`, because `lr` may have noise and JPEG artifacts. A border of 2 pixels of the
+        reduced images is not counted.
+
+        Args:
+            hr: RGB [B, S*h, S*w, 3] in 0..255.
+            sr: as `hr`.
+            scale: the scaling factor S.
+
+        Returns:
+            A scalar in levels of pixels, 0..255.
         """
         kernel = tf.constant(_bicubic(scale), sr.dtype)  # [4 * S, 4 * S]
         kernel = tf.tile(kernel[:, :, None, None], (1, 1, 3, 1))
@@ -57,17 +108,25 @@ class Losses:
         return tf.reduce_mean(tf.abs(reduced)) / self.num_replicas
 
     def grid_loss(self, sr: tf.Tensor, scale: int) -> tf.Tensor:
-        """Return how unevenly detail lies on the S x S pixels that each pixel of the input becomes, as a scalar.
+        """Return a loss against patterns that repeat with every input pixel.
 
-        Of `sr` [B, S*h, S*w, 3], the energy of the Laplacian is measured at each of those places, over a whole image.
-        The loss is the variance of these energies, divided by their mean: 0 without a grid. `metrics.grid` is the ratio
-        of the largest and the smallest of them.
+        Each pixel of the input becomes a cell of S x S pixels of `sr`. For each of the S x S positions in a cell, the
+        energy of the Laplacian of the grey image is averaged over all cells. The loss is the variance of these energies
+        after division by their mean. It is 0 without a pattern. `metrics.grid` is the ratio of the largest and the
+        smallest energy. This loss is the project's own.
+
+        Args:
+            sr: RGB [B, S*h, S*w, 3] in 0..255.
+            scale: the scaling factor S.
+
+        Returns:
+            A scalar without a unit, from 0 to S * S - 1.
         """
         grey = tf.reduce_mean(sr, axis=-1, keepdims=True)
         laplacian = tf.nn.conv2d(grey, tf.constant(_LAPLACIAN)[:, :, None, None], 1, "SAME")
         inside = laplacian[:, scale:-scale, scale:-scale]
-        places = tf.nn.space_to_depth(tf.square(inside), scale)  # [B, h - 2, w - 2, S * S]
-        energies = tf.reduce_mean(places, axis=(1, 2)) + 1.0  # [B, S * S]; that of rounding, about
+        cells = tf.nn.space_to_depth(tf.square(inside), scale)  # [B, h - 2, w - 2, S * S]
+        energies = tf.reduce_mean(cells, axis=(1, 2)) + 1.0  # [B, S * S]; 1 is about the energy of rounding
         shares = energies / tf.reduce_mean(energies, axis=-1, keepdims=True)
         return tf.reduce_mean(tf.square(shares - 1)) / self.num_replicas
 

@@ -1,4 +1,7 @@
-"""Values read from text, as `argparse` takes them for `type=`; each complains in words."""
+"""Functions that read values from text, for the `type=` of `argparse`.
+
+Each raises an `ArgumentTypeError` whose text names the value and the allowed range.
+"""
 
 import contextlib
 from argparse import ArgumentTypeError
@@ -12,7 +15,7 @@ def positive_int(text: str) -> int:
 
 
 def crop_side(text: str) -> int:
-    """Read the side of a square that suits every scaling factor and network."""
+    """Read the side of a crop in pixels: a multiple of 8, at least 32, for all scaling factors and networks."""
     side = positive_int(text)
     if side < 32 or side % 8:
         raise ArgumentTypeError(f"{text!r} is not a multiple of 8 of at least 32")
@@ -20,13 +23,13 @@ def crop_side(text: str) -> int:
 
 
 def square(text: str) -> tuple[int, int, int]:
-    """Read what `crop_side` reads; return [side, side, 3]."""
+    """Read the side of a crop as `crop_side` does; return the shape (side, side, 3)."""
     side = crop_side(text)
     return side, side, 3
 
 
 def seed_number(text: str) -> int:
-    """Read a whole number of 32 bits."""
+    """Read a whole number from 0 to 2^32 - 1."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)

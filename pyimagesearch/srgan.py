@@ -1,6 +1,6 @@
-"""The two networks of SRGAN (Ledig et al., arXiv 1609.04802, figure 4), as the tutorial draws them.
+"""The networks of SRGAN (Ledig et al., arXiv 1609.04802, figure 4), in the form of the tutorial.
 
-Both are made of `keras.layers` and `keras.ops` alone, so that their weights run on any Keras backend.
+They use only `keras.layers` and `keras.ops`. Therefore saved models can be computed with any Keras backend.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ def _prelu(x: KerasTensor, slope: float) -> KerasTensor:
 def _upsample(x: KerasTensor, filters: int, prelu_slope: float) -> KerasTensor:
     conv = layers.Conv2D(filters, 3, padding="same")
     x = keras.ops.depth_to_space(conv(x), 2)  # [B, 2H, 2W, filters / 4]
-    # ICNR (Aitken et al., arXiv 1707.02937): the four pixels that a place becomes start equal, so without a grid.
+    # ICNR (Aitken et al., arXiv 1707.02937): the four pixels of a cell are equal at first, so there is no grid.
     conv.kernel.assign(keras.ops.tile(conv.kernel[..., : filters // 4], (1, 1, 1, 4)))
     return _prelu(x, prelu_slope)
 
 
 def _first_conv(size: int | None, conv: layers.Layer) -> tuple[KerasTensor, KerasTensor]:
-    """Return the first features of a discriminator and its input; in 16 bits, images would lose a level or two."""
+    """Return the first features of a discriminator and its input, in float32: 16 bits would round images."""
     image = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(image)
     return conv(x), image
@@ -53,23 +53,23 @@ class SRGAN:
         """Build the generator, SRResNet.
 
         Args:
-            scaling_factor: how many times larger the result is: a power of two, one x2 stage for each.
+            scaling_factor: the upscaling factor S, a power of two. There is one upsampling stage for each factor of 2.
             feature_maps: filters of the residual trunk.
-            residual_blocks: how many blocks the trunk has.
+            residual_blocks: number of residual blocks in the trunk.
             batch_norm: whether convolutions of the trunk are followed by batch normalization.
-            upsampling_maps: filters of each upsampling stage, 256 in the paper; by default twice those of the stage
-                before, as in the tutorial.
-            prelu_slope: the initial slope of each PReLU below zero: 0 in Keras and the tutorial, 0.25 in He et al.,
-                arXiv 1502.01852.
+            upsampling_maps: filters of each upsampling stage, 256 in the paper. By default, each stage has twice the
+                filters of the previous one, as in the tutorial.
+            prelu_slope: the initial slope of each PReLU for negative inputs: 0 in Keras and the tutorial, 0.25 in
+                He et al., arXiv 1502.01852.
             residual_scale: the initial scale of the last kernel of each residual branch, relative to Glorot's.
-            norm: what batch normalization is made by; `training_layers` has others than Keras.
-            last_conv: what the last convolution is made by, likewise.
+            norm: the class of the batch normalization; `layers.choose` has a faster one for training.
+            last_conv: the class of the last convolution; see `layers.choose`.
 
         Returns:
             A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W.
 
         Raises:
-            ValueError: `scaling_factor` is no power of two.
+            ValueError: `scaling_factor` is not a power of two.
         """
         if scaling_factor < 2 or scaling_factor & (scaling_factor - 1):
             raise ValueError(f"scaling_factor must be 2, 4, 8 or a higher power of two, not {scaling_factor}")
@@ -84,7 +84,7 @@ class SRGAN:
             x = _prelu(conv_norm(x), prelu_slope)
             return layers.Add()([conv_norm(x, residual_scale), skip])
 
-        # Both ends are float32 whatever the policy: in 16 bits, colours are off by a level or two.
+        # The first and last layers are float32 at any policy: 16 bits would change colours by one or two levels.
         lr = keras.Input((None, None, 3), name="lr")
         x = layers.Rescaling(1 / 255, dtype="float32")(lr)
         x = layers.Conv2D(feature_maps, 9, padding="same", dtype="float32")(x)
@@ -112,16 +112,18 @@ class SRGAN:
 
         Args:
             feature_maps: filters of the first block; each further block has twice as many.
-            leaky_alpha: the slope of LeakyReLU below zero.
-            disc_blocks: how many blocks of two convolutions. In the tutorial the first convolution of all blocks but
-                the first halves height and width, in the paper the second one of every block.
-            dense_units: units of a dense layer over all places, 1024 in the paper; by default the places are averaged.
-            hr_size: the side of the pictures, for the dense layer.
-            norm: what batch normalization is made by.
+            leaky_alpha: the slope of LeakyReLU for negative inputs.
+            disc_blocks: number of blocks, each of two convolutions. Height and width are halved by the first
+                convolution of each block except the first one in the tutorial, and by the second convolution of every
+                block in the paper.
+            dense_units: units of a dense layer over all positions, 1024 in the paper. By default the features are
+                averaged over positions instead.
+            hr_size: the side of the images in pixels, for the dense layer.
+            norm: the class of the batch normalization.
 
         Returns:
-            A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, 1]: above 0 means "a real photograph".
-            H and W are any, or `hr_size` with a dense layer.
+            A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, 1]. A logit above 0 means "real photograph".
+            H and W are arbitrary, or `hr_size` with a dense layer.
         """
 
         def conv_block(x: KerasTensor, filters: int, strides: int) -> KerasTensor:
@@ -147,19 +149,21 @@ class SRGAN:
     def patch_discriminator(
         feature_maps: int, leaky_alpha: float, disc_blocks: int, spectral_norm: bool = False
     ) -> keras.Model:
-        """Build a discriminator that judges each place of an image, after pix2pix (Isola et al., arXiv 1611.07004).
+        """Build a patch discriminator, after pix2pix (Isola et al., arXiv 1611.07004).
 
-        It has no batch normalization, and 4x4 kernels where it halves the resolution, so that all pixels count alike.
+        It has no batch normalization. Convolutions with stride 2 have kernels of 4x4, so that all pixels have the same
+        weight.
 
         Args:
             feature_maps: filters of the first block; each further block has twice as many.
-            leaky_alpha: the slope of LeakyReLU below zero.
-            disc_blocks: how many blocks of two convolutions; the first of each block halves height and width.
-            spectral_norm: whether the spectral norm of each kernel is kept at 1 (Miyato et al., arXiv 1802.05957).
+            leaky_alpha: the slope of LeakyReLU for negative inputs.
+            disc_blocks: number of blocks, each of two convolutions. The first one halves height and width.
+            spectral_norm: whether to keep the spectral norm of each kernel at 1 (Miyato et al., arXiv 1802.05957).
 
         Returns:
-            A model from RGB [B, H, W, 3] in 0..255, for any H and W, to float32 logits [B, h, w, 1]: above 0 means
-            "part of a real photograph". Each block halves height and width, rounded up.
+            A model from RGB [B, H, W, 3] in 0..255, with arbitrary H and W, to float32 logits [B, h, w, 1], one for
+            each patch. A logit above 0 means "part of a real photograph". Each block halves height and width, rounded
+            up.
         """
 
         def conv(filters: int, kernel_size: int, strides: int = 1, **options: str) -> layers.Layer:

@@ -1,4 +1,4 @@
-"""One training step of each stage."""
+"""The training steps of both stages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +14,16 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 
 
 class SRGANPretraining(keras.Model):
-    """The first stage: the generator alone, by the error of its pixels."""
+    """The first stage: train the generator alone with a loss of pixels."""
 
     def __init__(self, generator: keras.Model, pixel_scale: float = 1.0, freeze_batch_norm: bool = False) -> None:
-        """Take the generator and the recipe.
+        """Create the model of the first stage.
 
         Args:
             generator: from `SRGAN.generator`.
-            pixel_scale: of the images that are compared: 1 for 0..255, 1 / 127.5 for a range as wide as -1..1.
-            freeze_batch_norm: whether the generator's batch normalization keeps the statistics it has.
+            pixel_scale: factor of the pixels in the loss: 1 for the range 0..255, 1 / 127.5 for a range as wide as
+                -1..1.
+            freeze_batch_norm: whether the generator's batch normalization uses its moving statistics and keeps them.
         """
         super().__init__()
         self.generator = generator
@@ -31,7 +32,12 @@ class SRGANPretraining(keras.Model):
         self.built = True
 
     def compile(self, optimizer: keras.optimizers.Optimizer, pixel_loss: LossFunction) -> None:
-        """Take the optimizer, which is built here, and `Losses.mse_loss` or `Losses.l1_loss`."""
+        """Configure the training.
+
+        Args:
+            optimizer: the optimizer of the generator. It is built here.
+            pixel_loss: `Losses.mse_loss` or `Losses.l1_loss`.
+        """
         super().compile(optimizer=None)
         self.g_optimizer = optimizer
         self.pixel_loss = pixel_loss
@@ -40,12 +46,12 @@ class SRGANPretraining(keras.Model):
 
     @property
     def networks(self) -> list[keras.Model]:
-        """The networks in training."""
+        """The networks that are trained."""
         return [self.generator]
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The objects that a checkpoint contains, by name."""
         return {"generator": self.generator, "g_optimizer": self.g_optimizer, "statistics": self.statistics.state}
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
@@ -55,7 +61,8 @@ class SRGANPretraining(keras.Model):
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            `pixel_loss`, this replica's share.
+            `pixel_loss`, a scalar: the part of this replica. The sum over the replicas is the mean over the global
+            batch.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
         with tf.GradientTape() as tape:
@@ -69,7 +76,7 @@ class SRGANPretraining(keras.Model):
 
 
 class SRGANTraining(keras.Model):
-    """The second stage: generator and discriminator against each other."""
+    """The second stage: train the generator and the discriminator as a GAN (Ledig et al., arXiv 1609.04802)."""
 
     def __init__(
         self,
@@ -79,14 +86,14 @@ class SRGANTraining(keras.Model):
         batch_size: int,
         recipe: GANRecipe | None = None,
     ) -> None:
-        """Take the networks and the recipe.
+        """Create the model of the second stage.
 
         Args:
             generator: from `SRGAN.generator`.
             discriminator: from `SRGAN.discriminator` or `SRGAN.patch_discriminator`.
             vgg: from `VGG.build`.
-            batch_size: of one replica; no step depends on it.
-            recipe: the numbers; by default the tutorial's.
+            batch_size: the batch size of one replica. The training step does not use it.
+            recipe: the settings of the second stage; by default the tutorial's.
         """
         super().__init__()
         self.generator = generator
@@ -104,9 +111,14 @@ class SRGANTraining(keras.Model):
         mse_loss: LossFunction,
         **other_losses: LossFunction,
     ) -> None:
-        """Take the optimizers, which are built here, and methods of `Losses` by their names.
+        """Configure the training.
 
-        Besides the two that the tutorial uses, those that the recipe asks for.
+        Args:
+            g_optimizer: the optimizer of the generator. It is built here.
+            d_optimizer: the optimizer of the discriminator. It is built here.
+            bce_loss: `Losses.bce_loss`.
+            mse_loss: `Losses.mse_loss`.
+            **other_losses: the other methods of `Losses` that the recipe uses, by their names.
         """
         super().compile(optimizer=None)
         self.g_optimizer = g_optimizer
@@ -118,12 +130,12 @@ class SRGANTraining(keras.Model):
 
     @property
     def networks(self) -> list[keras.Model]:
-        """The networks in training."""
+        """The networks that are trained."""
         return [self.generator, self.discriminator]
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The objects that a checkpoint contains, by name."""
         names = ("generator", "discriminator", "g_optimizer", "d_optimizer")
         return {name: getattr(self, name) for name in names} | {"statistics": self.statistics.state}
 
@@ -131,24 +143,25 @@ class SRGANTraining(keras.Model):
         """Train the discriminator D, then the generator G.
 
         1. Upscale the batch, once for both networks: sr = G(lr).
-        2. Train D to tell photographs from generated images: minimize L_D(hr, sr).
-        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial, and with a weight the losses of
-           pixels, w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
-        4. Add up their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
-        5. Train G with that sum: dL_G/dG = dL_G/dsr dsr/dG.
+        2. Train D to distinguish photographs and generated images: minimize L_D(hr, sr).
+        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. The losses of pixels are added if
+           their weights are above 0: w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
+        4. Sum their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
+        5. Train G with this sum: dL_G/dG = dL_G/dsr dsr/dG.
 
         Args:
             data: `lr` [B, h, w, 3] and `hr` [B, S*h, S*w, 3], uint8 or float in 0..255.
 
         Returns:
-            This replica's shares of
+            Scalars by name: the parts of this replica. Their sums over the replicas are
 
-            - the losses `d_loss`, `g_loss`, `adversarial_loss`, `content_loss` and, with a weight, `l1_loss`,
-              `reduced_loss` and `grid_loss`;
-            - the probability of being real that the discriminator gives to photographs, `d_real`, and to generated
-              images, `d_fake`, and how often it puts the photograph above its copy, `d_right`;
-            - the part that each loss has in the gradient at the generator's output, `content_share` and so on, which
-              together are 1.
+            - the losses before weighting: `adversarial_loss`, `content_loss` and, if they have a weight, `l1_loss`,
+              `reduced_loss` and `grid_loss`; their weighted sum `g_loss`; and `d_loss`;
+            - the mean probability of being real, in 0..1, that the discriminator computes for photographs, `d_real`,
+              and for generated images, `d_fake`;
+            - `d_right`, the fraction of pairs in which the photograph has the higher logit, in 0..1;
+            - the fraction of each loss in the gradient at the generator's output, `content_share` and so on, in 0..1.
+              Their sum is 1.
         """
         lr, hr = (tf.cast(images, tf.float32) for images in data)
 
@@ -167,7 +180,7 @@ class SRGANTraining(keras.Model):
             losses = self._generator_losses(lr, hr, sr)
             scaled = {name: self.g_optimizer.scale_loss(loss) for name, loss in losses.items()}
 
-        # 4. Add up their gradients at the generated images.
+        # 4. Sum their gradients at the generated images.
         gradients = {name: weights[name] * sr_tape.gradient(scaled[name], sr) for name in losses}
         gradient = self._is_warm() * sum(gradients.values())  # [B, S*h, S*w, 3]
 
@@ -181,7 +194,7 @@ class SRGANTraining(keras.Model):
         return d_logs | g_logs | _gradient_shares(gradients)
 
     def _train_discriminator(self, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Train the discriminator on images [B, H, W, 3], real and generated ones in one batch; return its logs."""
+        """Train the discriminator on `hr` and `sr`, both [B, H, W, 3], in one batch, and return its logs."""
         with tf.GradientTape() as tape:
             real, fake = tf.split(self.discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
             loss = self._discriminator_loss(real, fake)
@@ -196,7 +209,7 @@ class SRGANTraining(keras.Model):
         }
 
     def _discriminator_loss(self, real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
-        """Return L_D of the logits of photographs and of generated images."""
+        """Return the loss L_D for the logits of photographs and of generated images, [B, ..., 1]."""
         if self.recipe.relativistic:
             return self.losses_by_name["relativistic_loss"](real, fake)
         bce_loss = self.losses_by_name["bce_loss"]
@@ -204,7 +217,7 @@ class SRGANTraining(keras.Model):
         return bce_loss(real_labels, real) + bce_loss(tf.zeros_like(fake), fake)
 
     def _weights(self) -> dict[str, float | tf.Tensor]:
-        """Return the weight of each of the generator's losses at the present step."""
+        """Return the weight of each loss of the generator at the current step."""
         recipe = self.recipe
         return {
             "content": 1.0,
@@ -215,7 +228,7 @@ class SRGANTraining(keras.Model):
         }
 
     def _generator_losses(self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the losses of the generator by name, those of pixels only if they have a weight."""
+        """Return the losses of the generator by name, without losses whose weight is 0."""
         recipe, loss_of, scale = self.recipe, self.losses_by_name, hr.shape[1] // lr.shape[1]
         shifted = self._shift(recipe.discriminator_steps, hr, sr)
         losses = {"content": self._content_loss(*shifted), "adversarial": self._adversarial_loss(*shifted)}
@@ -228,13 +241,13 @@ class SRGANTraining(keras.Model):
         return losses
 
     def _content_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        """Return the mean, over the layers of VGG, of how far the features of `sr` are from those of `hr`."""
+        """Return the mean over the VGG layers of the loss between the features of `sr` and `hr`."""
         loss = self.losses_by_name[f"{self.recipe.content_loss}_loss"]
         real, fake = (keras.tree.flatten(self.vgg(images, training=False)) for images in (hr, sr))
         return sum(loss(one, other) for one, other in zip(real, fake, strict=True)) / len(real)
 
     def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        """Return how surely the discriminator tells generated images from photographs."""
+        """Return the adversarial loss: it is small if the discriminator takes generated images for photographs."""
         # Stateless: the generator's step must not move the discriminator's own statistics.
         discriminator = self.discriminator
         logits, _ = discriminator.stateless_call(
@@ -249,10 +262,10 @@ class SRGANTraining(keras.Model):
         return self.losses_by_name["bce_loss"](tf.ones_like(fake), fake)
 
     def _shift(self, number: int, *images: tf.Tensor) -> list[tf.Tensor]:
-        """Cut `max_shift` pixels off height and width of [B, H, W, 3], a random part of them above and on the left.
+        """Crop images [B, H, W, 3] at a random offset to a height and width that are `max_shift` pixels smaller.
 
-        So no place of the images always lies on the same phase of the networks' strides. The shift is a function of
-        the step and of `number`.
+        The offset changes the phase of each pixel relative to the strides of VGG and of the discriminator. It is a
+        function of the step and of `number`.
         """
         most = self.recipe.max_shift
         if not most:
@@ -278,14 +291,14 @@ def _means(logits: tf.Tensor) -> tf.Tensor:
 
 
 def _share(values: tf.Tensor) -> tf.Tensor:
-    """Return this replica's share of a mean over all of them."""
+    """Return the part of this replica of a mean over all replicas."""
     return tf.reduce_mean(values) / tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _gradient_shares(gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Return the part that each gradient has in the sum of their norms, `content_share` and so on, for the logs."""
+    """Return the norm of each gradient divided by the sum of the norms, `content_share` and so on, for the logs."""
     norms = {name: tf.norm(gradient) for name, gradient in gradients.items()}
     total = sum(norms.values())
-    is_finite = tf.math.is_finite(total)  # not so in a step that the optimizer leaves out
+    is_finite = tf.math.is_finite(total)  # false in a step that loss scaling skips
     shares = {name: tf.math.divide_no_nan(norm, total) for name, norm in norms.items()}
     return {f"{name}_share": _share(tf.where(is_finite, share, 0.0)) for name, share in shares.items()}

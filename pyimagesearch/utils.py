@@ -1,4 +1,4 @@
-"""Figures: the comparison grid, the zoomed pictures and the training curves."""
+"""Figures: the comparison grid, zoomed images and training curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,12 @@ CELL_INCHES = 2.6
 
 
 def comparison_grid(columns: Mapping[str, Sequence[np.ndarray]], captions: Mapping[str, Sequence[str]]) -> Figure:
-    """Draw pictures side by side, a column for each title.
+    """Draw images in a grid with a titled column for each method.
 
     Args:
-        columns: the pictures of each column by its title, uint8 RGB [H, W, 3] of any size; all columns are as long.
-        captions: what stands below the pictures of some of the columns.
+        columns: the images of each column by its title, uint8 RGB [H, W, 3] of any size. All columns have the same
+            number of images.
+        captions: the captions of the images, by the title of the column. A column need not have captions.
     """
     rows = len(next(iter(columns.values())))
     figure = Figure((CELL_INCHES * len(columns), (CELL_INCHES + 0.2) * rows + 0.2), layout="constrained")
@@ -31,14 +32,15 @@ def comparison_grid(columns: Mapping[str, Sequence[np.ndarray]], captions: Mappi
 
 
 def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
-    """Draw a picture with an inset, upper left, that shows a part of it at twice the size, joined by blue lines.
+    """Draw an image with an enlarged inset at the upper left. Blue lines connect the inset with its part of the image.
 
     Args:
         image: uint8 RGB [H, W, 3], at least 40 x 40 pixels.
-        image_title: what stands above it.
+        image_title: the title of the figure.
 
     Returns:
-        The figure; the part is the square from (20, 20) to (40, 40), counted from the lower left.
+        The figure. The inset shows the square from (20, 20) to (40, 40), counted from the lower left, at twice the
+        size.
     """
     figure = Figure((6, 6), layout="constrained")
     whole = figure.subplots()
@@ -55,7 +57,7 @@ CURVES = {
     "first stage": ("pixel_loss",),
     "generator": ("content_loss", "adversarial_loss", "l1_loss", "reduced_loss", "grid_loss"),
     "discriminator: probability of being real": ("d_real", "d_fake"),
-    "part in the generator's gradient": (
+    "fraction of the generator's gradient": (
         "content_share",
         "adversarial_share",
         "l1_share",
@@ -70,13 +72,13 @@ CURVES = {
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the curves of a training's epochs, one stage after the other.
+    """Draw the curves of a training over the steps of both stages.
 
     Args:
         rows: from `callbacks.read_history`.
 
     Returns:
-        The figure: a panel for each group of columns, over the steps of both stages; losses are logarithmic.
+        The figure. It has a panel for each entry of `CURVES`. The axes of losses are logarithmic.
     """
     before = max((row["step"] for row in rows if row["stage"] == "pretrain"), default=0)
     figure = Figure((18, 7.5), layout="constrained")

@@ -5,10 +5,10 @@ import shutil
 import signal
 import tempfile
 
-# Keras reads this once, when it is imported. No settings or weights that its user keeps are in here.
+# Keras reads this variable when it is imported. The folder has no settings or weights of the user.
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
 
-from pyimagesearch import cli  # noqa: F401  before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
 import keras
@@ -20,12 +20,12 @@ from PIL import Image
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair
 
-# Two CPU devices, to be the replicas of a MirroredStrategy; TensorFlow takes this only before it first computes.
+# Two CPU devices as replicas of a MirroredStrategy. They must be configured before the first computation.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-# The background of a shell ignores this, and with it what the tests start would.
+# Background jobs of a shell ignore this signal, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -49,7 +49,7 @@ def nothing_left_by_commands():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """One strategy for all tests: the collective operations of a second one take over the keys of the first."""
+    """One strategy for all tests: a second one would reuse the keys of its collective operations."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -62,7 +62,7 @@ def shared_data():
 
 @pytest.fixture
 def make_pair():
-    """Make pairs of noise in which every HR pixel equals the LR pixel that it belongs to."""
+    """Make pairs of noise in which HR is LR with repeated pixels."""
 
     def make(height=30, width=26, scale=4, name="noise", seed=0):
         lr = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
@@ -77,7 +77,7 @@ def enlarged(lr, scale=4):
 
 
 def write_records(root, splits, shard_size=4, scale=4):
-    """Write the pairs of each split in shards of so many records, and the manifest."""
+    """Write the pairs of each split in shards of `shard_size` records, and the manifest."""
     manifest = {split: {} for split in splits}
     for split, pairs in splits.items():
         folder = pathlib.Path(root) / split
@@ -90,20 +90,20 @@ def write_records(root, splits, shard_size=4, scale=4):
     tfrecords.write_manifest(str(root), scale, manifest, configuration={"hr_shape": [32, 32, 3]})
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     """Noise, uint8 [H, W, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def save(path, image):
-    """Save a picture, making folders; return its path."""
+    """Save an image, make missing folders, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path
 
 
 def randomize(generator):
-    """Give a generator weights that leave nothing trivial, statistics of batch normalization among them."""
+    """Give a generator random weights and random statistics of batch normalization."""
     rng = np.random.default_rng(0)
     convolutions = [layer for layer in generator.layers if isinstance(layer, keras.layers.Conv2D)]
     for layer in generator.layers:

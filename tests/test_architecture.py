@@ -1,4 +1,4 @@
-"""Which part of the project may import which, and who knows the flags of the commands."""
+"""Which part of the project may import which, and which modules may name flags."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "pyimagesearch"
 
 BASE = {"averages", "cli", "config", "devices", "errors", "files", "layers", "metrics", "readers"}
-"""What everything uses. `config` is one of the tutorial's modules, but only holds numbers."""
+"""Modules that all parts use. `config` is a module of the tutorial, but has only settings."""
 
 TUTORIAL = {"data_preprocess", "losses", "srgan", "srgan_training", "utils", "vgg"}
 
@@ -58,7 +58,7 @@ def imported(source, known):
 
 
 def complaints(module, own_room, source, known):
-    """Return what is wrong with the imports of a source text, a line each."""
+    """Return a line for each forbidden import of a source text."""
     return [
         f"{module} ({own_room}) must not import {other} ({room(other)})"
         for other in sorted(imported(source, known))
@@ -83,7 +83,7 @@ def test_modules_import_what_is_below_them(path):
     if module in EMPTY:
         assert not imported(path.read_text(), KNOWN)
         return
-    assert room(module), f"{module}: is in no table; put it into one of the rooms"
+    assert room(module), f"{module}: is in no table; add it to one of the parts"
     assert complaints(module, room(module), path.read_text(), KNOWN) == []
 
 
@@ -116,7 +116,7 @@ def test_scripts_are_imported_by_none():
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "cli"], ids=module_name)
-def test_only_scripts_and_cli_know_flags(path):
+def test_only_scripts_and_cli_name_flags(path):
     assert flags_in(path.read_text()) == []
 
 

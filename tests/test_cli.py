@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import picture, save
+from conftest import random_image, save
 
 from pyimagesearch import cli
 from pyimagesearch.config import PRESETS
@@ -41,7 +41,7 @@ def test_log_lines_go_to_standard_output(capsys):
         (PermissionError(13, "Permission denied", "outputs"), "outputs: Permission denied"),
     ],
 )
-def test_what_a_user_can_cause_takes_one_line_and_status_2(capsys, monkeypatch, error, line):
+def test_a_user_error_takes_one_line_and_status_2(capsys, monkeypatch, error, line):
     @cli.command
     def main(argv):
         raise error
@@ -51,7 +51,7 @@ def test_what_a_user_can_cause_takes_one_line_and_status_2(capsys, monkeypatch, 
     assert capsys.readouterr() == ("", f"train_srgan.py: {line}\n")
 
 
-def test_what_a_programmer_causes_is_raised():
+def test_an_error_of_the_program_is_raised():
     @cli.command
     def main(argv):
         raise ZeroDivisionError
@@ -96,7 +96,7 @@ def test_a_command_can_have_the_flags_of_some_settings_only():
     assert vars(parser.parse_args(["--crop-size", "64"])) == {"hr_shape": (64, 64, 3)}
 
 
-def test_names_that_are_no_text_can_be_told(monkeypatch, capfd):
+def test_names_that_are_not_utf8_can_be_logged(monkeypatch, capfd):
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(sys, "stdout", out)
 
@@ -137,13 +137,13 @@ def test_ctrl_c_ends_a_command_at_once_and_leaves_nothing_half_written(tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "-c: stopping; what is complete stays\n"
+    assert process.returncode == 130 and said == "-c: stopping; complete files are kept\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
     for seed in range(12):
-        save(tmp_path / "photos" / f"{seed}.png", picture(1500, 1200, seed))
+        save(tmp_path / "photos" / f"{seed}.png", random_image(1500, 1200, seed))
     flags = ["--images", "photos", "--records", "records", "--preset", "demo", "--processes", "2"]
     command = [sys.executable, ROOT / "create_tfrecords.py", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()  # which waits for all that write there
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; what is complete stays\n"
+    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; complete files are kept\n"
     assert not list((tmp_path / "records").glob("manifest.json"))
 
 

@@ -38,7 +38,7 @@ TUTORIAL |= {
     "prelu_slope": 0.0,
     "residual_scale": 1.0,
 }
-"""Keras's and the paper's, where the tutorial says nothing."""
+"""The values of Keras and of the paper for settings that the tutorial does not have."""
 
 
 @pytest.mark.parametrize(("name", "value"), TUTORIAL.items())

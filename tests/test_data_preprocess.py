@@ -36,18 +36,18 @@ def outcomes(transform, pair):
     return {transform(pair.lr, pair.hr)[0].numpy().tobytes() for _ in range(60)}
 
 
-def test_pictures_are_mirrored_or_not(make_pair):
+def test_images_are_mirrored_or_not(make_pair):
     pair = make_pair(5, 6)
     assert outcomes(data_preprocess.random_flip, pair) == {pair.lr.tobytes(), pair.lr[:, ::-1].tobytes()}
 
 
-def test_pictures_are_turned_by_every_multiple_of_90_degrees(make_pair):
+def test_images_are_turned_by_every_multiple_of_90_degrees(make_pair):
     pair = make_pair(5, 6)
     turned = {np.rot90(pair.lr, turns).tobytes() for turns in range(4)}
     assert outcomes(data_preprocess.random_rotate, pair) == turned
 
 
-def test_every_place_is_cropped_to_the_last_pixel():
+def test_every_position_is_cropped_to_the_last_pixel():
     lr = np.zeros((10, 9, 3), np.uint8)
     lr[..., 0], lr[..., 1] = np.mgrid[:10, :9]
     crops = [CROP(lr, enlarged(lr))[0].numpy() for _ in range(100)]
@@ -75,7 +75,7 @@ def test_a_training_record_gives_different_aligned_crops(make_pair):
     assert len({lr.numpy().tobytes() for lr, _ in pairs}) == 5
 
 
-def test_training_crops_come_from_every_place_in_all_eight_orientations():
+def test_training_crops_have_every_position_and_all_eight_orientations():
     lr = np.zeros((9, 8, 3), np.uint8)
     lr[..., 0], lr[..., 1] = np.mgrid[:9, :8]
     example = tf.constant(tfrecords.serialize(Pair("", lr, enlarged(lr))))
@@ -122,7 +122,7 @@ def test_training_batches_are_endless_and_of_one_size(shards):
         np.testing.assert_array_equal(hr, enlarged(lr))
 
 
-def test_the_seed_settles_the_stream(shards):
+def test_the_seed_determines_the_stream(shards):
     def first_batches(seed):
         dataset = LOAD(shards, 4, seed=seed)
         return np.stack([lr for lr, _ in dataset.take(3).as_numpy_iterator()])
@@ -164,7 +164,7 @@ def test_workers_share_the_batches_of_one(shards, workers, first, degradation):
 
 
 def drawn(tmp_path, pairs, passes):
-    """The numbers of the pairs that one-place records give their crops from, in so many passes."""
+    """The numbers of the records that the crops of several passes come from. Each record has one crop position."""
     write_records(tmp_path, {"train": pairs})
     numbers = {np.sort(pair.lr, axis=None).tobytes(): number for number, pair in enumerate(pairs)}
     crops = first_crops(tfrecords.find_shards(str(tmp_path), "train", 4), passes, len(pairs), crops_per_record=1)

@@ -24,8 +24,8 @@ def test_without_a_gpu_the_cpu_is_used_and_said_so(caplog):
     assert "CPU" in caplog.text and "number of accelerators: 1" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "said"), [(None, "no TPU found;"), ("local", "no TPU found by the name of local;")])
-def test_without_a_tpu_its_name_is_told(name, said):
+@pytest.mark.parametrize(("name", "said"), [(None, "no TPU found;"), ("local", "no TPU found with the name local;")])
+def test_a_missing_tpu_is_named(name, said):
     with pytest.raises(UserError, match=f"^{said} .* or use GPUs"):
         get_strategy("tpu", name)
 
@@ -70,7 +70,7 @@ def test_one_worker_or_none_is_no_cluster(monkeypatch):
 )
 def test_a_tf_config_that_makes_no_sense_is_refused_with_an_example(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(UserError, match="^TF_CONFIG: not as it should be; example: {"):
+    with pytest.raises(UserError, match="^TF_CONFIG: invalid; example: {"):
         find_cluster()
 
 
@@ -116,7 +116,7 @@ def test_a_worker_that_goes_while_they_connect_ends_the_other_with_a_message(mon
         listening.accept()[0].close()
     _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert f"a worker of 127.0.0.1:{here}, 127.0.0.1:{there} went while they were connecting" in err
+    assert f"a worker of 127.0.0.1:{here}, 127.0.0.1:{there} ended during the connection" in err
 
 
 def test_an_address_that_is_taken_is_named():
@@ -131,7 +131,7 @@ def test_the_worker_that_has_gone_is_named():
     port = free_port()
     with socket.create_server(("", 0)) as living:
         cluster = Cluster([f"127.0.0.1:{number}" for number in (1, port, living.getsockname()[1])], 0)
-        gone = pytest.raises(UserError, match=f"^the worker at 127.0.0.1:{port} has gone; ")
+        gone = pytest.raises(UserError, match=f"^the worker at 127.0.0.1:{port} has ended; ")
         with gone, devices.lost_workers_named(cluster):
             raise tf.errors.UnavailableError(None, None, "Graph execution error:\n\nConnection reset by peer")
 

@@ -26,7 +26,7 @@ def anchors(page):
 
 @pytest.fixture
 def clone(tmp_path):
-    """Return a folder that has all that the project has, but outputs of its own."""
+    """Return a copy of the project with links to its files and its own outputs."""
     for path in ROOT.iterdir():
         if path.name not in ("outputs", ".git"):
             (tmp_path / path.name).symlink_to(path)

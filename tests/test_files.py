@@ -7,13 +7,13 @@ from pyimagesearch.files import find_files, fitting_name, kinds, printable, shor
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
-    path = tmp_path / "new" / "picture.png"
+    path = tmp_path / "new" / "image.png"
     with written_whole(str(path)) as aside:
         with open(aside, "w") as file:
             file.write("all of it")
         assert aside.endswith(".png") and not path.exists()
     assert path.read_text() == "all of it"
-    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
+    assert [file.name for file in path.parent.iterdir()] == ["image.png"]
 
 
 def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path):
@@ -76,7 +76,7 @@ def test_names_stay_in_one_line():
         ([os.fsdecode(b"caf\xe9")], ["caf\\xe9"]),
     ],
 )
-def test_names_are_as_short_as_they_can_be_told_apart(paths, names):
+def test_names_are_as_short_as_possible_and_unique(paths, names):
     assert list(short_names(paths)) == names
 
 

@@ -35,7 +35,7 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_pairs_are_compared_place_by_place(replicas):
+def test_pairs_are_compared_position_by_position(replicas):
     real, fake = (
         tf.reshape(tf.constant([3.0, 0, -5, 1]), (1, 2, 2, 1)),
         tf.reshape(tf.constant([1.0, 0, -3, 0]), (1, 2, 2, 1)),
@@ -61,7 +61,7 @@ def test_results_and_photographs_are_reduced_as_low_resolution_images_are_made(s
     assert float(Losses(2).reduced_loss(hr, sr, scale)) == pytest.approx(expected / 2, rel=1e-5)
 
 
-def test_a_grid_is_told_from_detail_that_lies_everywhere():
+def test_a_grid_is_distinguished_from_detail_everywhere():
     smooth = tf.image.resize(noise(1, 8, 8, 3), (64, 64), "bicubic")
     pattern = np.zeros((64, 64, 1), "float32")
     pattern[::4, ::4] = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import skimage.color
 import skimage.metrics
-from conftest import picture
+from conftest import random_image
 
 from pyimagesearch import metrics
 
@@ -25,7 +25,7 @@ def test_psnr_is_that_of_the_luma_error_inside_the_border():
     assert metrics.psnr(hr, sr, border=4) == pytest.approx(20 * np.log10(255 / (10 * 219 / 255)))
 
 
-def test_ssim_is_1_for_the_same_picture_and_less_for_another():
+def test_ssim_is_1_for_the_same_image_and_less_for_another():
     hr = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     assert metrics.ssim(hr, hr) == pytest.approx(1)
     assert metrics.ssim(hr, hr[::-1]) < 0.5
@@ -33,7 +33,7 @@ def test_ssim_is_1_for_the_same_picture_and_less_for_another():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_equal_those_of_scikit_image(seed):
-    hr, sr = picture(40, 31, seed), picture(40, 31, seed + 10)
+    hr, sr = random_image(40, 31, seed), random_image(40, 31, seed + 10)
     inside = np.s_[4:-4, 4:-4]
     y = [skimage.color.rgb2ycbcr(image)[inside][..., 0] for image in (hr, sr)]
     rgb = [image[inside] for image in (hr, sr)]
@@ -48,8 +48,8 @@ def test_metrics_equal_those_of_scikit_image(seed):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_psnr_of_equal_pictures_is_infinite():
-    assert metrics.psnr(picture(20, 20), picture(20, 20)) == np.inf
+def test_the_psnr_of_equal_images_is_infinite():
+    assert metrics.psnr(random_image(20, 20), random_image(20, 20)) == np.inf
 
 
 def laplacian(image, border=4):
@@ -67,15 +67,15 @@ def with_dots(image, strength=40, scale=4):
 FLAT = np.full((24, 32, 3), 90, np.uint8)
 
 
-def test_the_grid_is_the_largest_energy_of_a_place_over_the_smallest():
-    image = with_dots(picture(37, 43))
-    squares = laplacian(image)[:28, :32] ** 2  # whole squares of what the border leaves of 37 x 43
+def test_the_grid_is_the_largest_energy_of_a_position_over_the_smallest():
+    image = with_dots(random_image(37, 43))
+    squares = laplacian(image)[:28, :32] ** 2  # whole cells of 37 x 43 pixels inside the border
     energies = [np.mean(squares[top::4, left::4]) for top in range(4) for left in range(4)]
     assert metrics.grid(image) == pytest.approx(max(energies) / min(energies), rel=1e-3)
 
 
-def test_a_grid_is_told_from_the_same_energy_anywhere():
-    noise = picture(120, 120) // 16 + 120
+def test_a_grid_is_distinguished_from_the_same_energy_elsewhere():
+    noise = random_image(120, 120) // 16 + 120
     assert metrics.grid(noise) < metrics.NO_GRID
     assert metrics.grid(with_dots(noise, 12)) > 2 * metrics.NO_GRID
     assert metrics.grid(with_dots(noise, 12, scale=5)) < metrics.NO_GRID
@@ -97,7 +97,7 @@ def test_a_flat_image_has_no_grid_and_nothing_is_infinite():
 
 
 def test_of_several_images_what_differs_averages_out_and_a_grid_stays():
-    squares = np.stack([picture(20, 20, seed) for seed in range(40)])
+    squares = np.stack([random_image(20, 20, seed) for seed in range(40)])
     alone = [metrics.grid(square) for square in squares]
     assert min(alone) > metrics.NO_GRID > metrics.grid(squares)
     assert metrics.grid(with_dots(squares // 16, 12)) > 2 * metrics.NO_GRID
@@ -105,12 +105,12 @@ def test_of_several_images_what_differs_averages_out_and_a_grid_stays():
 
 
 def test_of_several_images_each_counts_the_same_however_strong_its_contrast():
-    loud, dull = picture(120, 120), with_dots(picture(120, 120, 1) // 32 + 100, 12)
+    loud, dull = random_image(120, 120), with_dots(random_image(120, 120, 1) // 32 + 100, 12)
     assert metrics.grid(loud) < metrics.NO_GRID < metrics.grid(np.stack([loud, dull]))
 
 
-def test_detail_compares_the_energy_of_the_laplacian_with_the_originals():
-    hr = picture(40, 31)
+def test_detail_compares_the_energy_of_the_laplacian_with_the_ground_truth():
+    hr = random_image(40, 31)
     soft = cv2.blur(hr, (3, 3))
     expected = np.mean(laplacian(soft) ** 2) / np.mean(laplacian(hr) ** 2)
     assert metrics.detail(hr, soft) == pytest.approx(expected, rel=1e-3)
@@ -118,7 +118,7 @@ def test_detail_compares_the_energy_of_the_laplacian_with_the_originals():
     edge = hr.copy()
     edge[:3], edge[:, -3:] = 0, 0  # on the border, which does not count
     assert metrics.detail(hr, edge) == 1
-    assert metrics.detail(FLAT, FLAT) == 1 and np.isfinite(metrics.detail(FLAT, picture(24, 32)))
+    assert metrics.detail(FLAT, FLAT) == 1 and np.isfinite(metrics.detail(FLAT, random_image(24, 32)))
 
 
 class Features(keras.Model):
@@ -138,7 +138,7 @@ def distances(vgg, hr, sr):
 
 
 def test_the_perceptual_distance_is_that_of_vectors_of_length_1():
-    hr, sr = (np.stack([picture(6, 8, seed), picture(6, 8, seed + 1)]) for seed in (0, 2))
+    hr, sr = (np.stack([random_image(6, 8, seed), random_image(6, 8, seed + 1)]) for seed in (0, 2))
     one, other = (images / np.linalg.norm(images.astype(float), axis=-1, keepdims=True) for images in (hr, sr))
     expected = ((one - other) ** 2).sum(-1).mean((1, 2))
     assert distances(Features(1), hr, sr) == pytest.approx(expected, rel=1e-4)
@@ -148,7 +148,7 @@ def test_the_perceptual_distance_is_that_of_vectors_of_length_1():
 
 
 def test_of_several_layers_the_perceptual_distance_is_the_mean():
-    hr, sr = picture(6, 8)[None], picture(6, 8, 1)[None]
+    hr, sr = random_image(6, 8)[None], random_image(6, 8, 1)[None]
     first, second = distances(Features(1), hr, sr), distances(Features(1), hr[:, ::2], sr[:, ::2])
     assert distances(Features(1, 7), hr, sr) == pytest.approx([(first[0] + second[0]) / 2], rel=1e-4)
     assert first != second
@@ -160,10 +160,12 @@ def test_where_there_are_no_features_the_perceptual_distance_is_that_of_nothing(
     assert distances(Features(1), black, white) == pytest.approx([1])
 
 
-def test_the_perceptual_distance_is_computed_in_float32_whatever_the_images_and_features_are():
+def test_the_perceptual_distance_is_computed_in_float32_for_all_dtypes():
     class Half(Features):
         def call(self, images):
             assert images.dtype == "float32"
             return keras.ops.cast(images, "bfloat16")
 
-    assert metrics.perceptual_distance(Half(1), picture(4, 4)[None], picture(4, 4, 1)[None]).dtype == "float32"
+    assert (
+        metrics.perceptual_distance(Half(1), random_image(4, 4)[None], random_image(4, 4, 1)[None]).dtype == "float32"
+    )

@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them."""
+"""The commands, run as by a user."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import picture, save
+from conftest import random_image, save
 from PIL import Image
 
 import create_tfrecords
@@ -49,7 +49,7 @@ def run_here(monkeypatch, capfd):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with the demo's records and the models of a brief run, and what the commands said."""
+    """A folder with the records of the demo and the models of a short run, and the outputs of the commands."""
     place = tmp_path_factory.mktemp("workplace")
     flags = ["--preset", "demo", "--records", place / "tfrecord"]
     both = [*flags, "--outputs", place / "outputs", "--device", "gpu"]
@@ -71,7 +71,7 @@ def test_records_are_created_and_counted(workplace):
     assert "[INFO] 6 records in" in created.stdout
 
 
-def test_training_tells_what_it_does(workplace):
+def test_training_logs_its_progress(workplace):
     _, _, trained, _ = workplace
     for line in (
         "number of accelerators: 1",
@@ -140,8 +140,8 @@ def test_every_part_of_a_recipe_can_be_switched(preset, flags, field, value, mon
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--max-shift", "49"], "a shift of up to 49 pixels: more than half of the crops' 96 pixels"),
-        (["--preset", "paper", "--max-shift", "7"], "a shift of images: the paper's discriminator takes whole crops"),
+        (["--max-shift", "49"], "a shift of up to 49 pixels: more than half of the crop size, 96 pixels"),
+        (["--preset", "paper", "--max-shift", "7"], "a shift of images: the paper's discriminator needs whole crops"),
     ],
 )
 def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
@@ -167,7 +167,7 @@ def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace, t
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
-def test_saved_generators_enlarge_by_four(workplace, name):
+def test_saved_generators_upscale_by_four(workplace, name):
     generator = keras.models.load_model(workplace[0] / "outputs" / "models" / name)
     assert generator(np.zeros((1, 5, 6, 3), "float32")).shape == (1, 20, 24, 3)
 
@@ -187,7 +187,7 @@ def test_inference_prints_the_figures_of_all_three(workplace):
     assert "Bicubic          PSNR 33.05 dB, SSIM 0.8112" in inferred.stdout
 
 
-def test_the_pictures_can_be_opened_and_show_something(workplace):
+def test_the_images_can_be_opened_and_show_something(workplace):
     images = workplace[0] / "outputs" / "images"
     names = {"grid.png", "SRGAN Pretrained.png", "SRGAN.png", "training_curves.png"}
     assert {path.name for path in images.iterdir()} == names
@@ -200,19 +200,19 @@ def test_the_pictures_can_be_opened_and_show_something(workplace):
 
 @pytest.fixture
 def enlarging(workplace, tmp_path):
-    """A folder of pictures, and the flags that make them larger by the generator of the brief run."""
-    save(tmp_path / "photos" / "a.png", picture(20, 30))
-    save(tmp_path / "photos" / "sub" / "b.jpg", picture(30, 20, 1))
+    """A folder of images, and flags that upscale them with the generator of the short run."""
+    save(tmp_path / "photos" / "a.png", random_image(20, 30))
+    save(tmp_path / "photos" / "sub" / "b.jpg", random_image(30, 20, 1))
     models = workplace[0] / "outputs" / "models"
     flags = ["--device", "gpu", "--model", models / "generator.keras", "--output", tmp_path / "out", "--runtime"]
     return tmp_path, [*flags, "tensorflow", "--input", tmp_path / "photos"]
 
 
-def test_pictures_become_larger_and_bad_ones_are_told(enlarging, run_here):
+def test_images_are_upscaled_and_damaged_ones_are_named(enlarging, run_here):
     place, flags = enlarging
-    (place / "photos" / "c.png").write_bytes(b"not a picture")
+    (place / "photos" / "c.png").write_bytes(b"not an image")
     status, out, err = run_here("inference.py", *flags, "--compare", "--html")
-    said = f"inference.py: {place / 'photos' / 'c.png'}: damaged, or not a picture\n"
+    said = f"inference.py: {place / 'photos' / 'c.png'}: damaged, or not an image\n"
     assert (status, err) == (1, said)
     assert f"[INFO] 2 results written: {place / 'out'}" in out
     results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
@@ -220,7 +220,7 @@ def test_pictures_become_larger_and_bad_ones_are_told(enlarging, run_here):
     assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
 
 
-def test_results_are_kept_unless_told_otherwise(enlarging):
+def test_results_are_kept_unless_overwrite_is_given(enlarging):
     place, flags = enlarging
     (place / "out").mkdir()
     (place / "out" / "a.png").write_text("precious")
@@ -232,14 +232,14 @@ def test_results_are_kept_unless_told_otherwise(enlarging):
     assert Image.open(place / "out" / "a.png").size == (60, 40)
 
 
-def test_a_mixture_at_its_ends_is_the_pretrained_generator_or_srgan(workplace, tmp_path):
-    save(tmp_path / "a.png", picture(20, 30))
+def test_an_interpolation_at_its_ends_is_the_pretrained_generator_or_srgan(workplace, tmp_path):
+    save(tmp_path / "a.png", random_image(20, 30))
     outputs = workplace[0] / "outputs"
     flags = ["--input", tmp_path / "a.png", "--runtime", "tensorflow", "--precision", "float32"]
     results = {}
     for name, chosen in {
-        "0": ["--blend", "0", "--outputs", outputs],
-        "1": ["--blend", "1", "--outputs", outputs],
+        "0": ["--alpha", "0", "--outputs", outputs],
+        "1": ["--alpha", "1", "--outputs", outputs],
         "faithful": ["--model", outputs / "models" / "pretrained_generator.keras"],
         "sharp": ["--model", outputs / "models" / "generator.keras"],
     }.items():
@@ -265,7 +265,7 @@ def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(work
     assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
 
 
-def test_fine_tuning_goes_on_from_a_given_srgan(workplace, tmp_path):
+def test_fine_tuning_starts_from_a_given_srgan(workplace, tmp_path):
     for name in ("start", "srgan"):
         SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / f"{name}.keras")
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
@@ -285,7 +285,7 @@ def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp
     SRGAN.generator(4, 12, 3).save(tmp_path / "srgan.keras")
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-generator", "start.keras"]
     said = refused(train_srgan, *flags, "--init-srgan", "srgan.keras")
-    assert "srgan.keras: another network than that of the generator to start from" in said
+    assert "srgan.keras: its network differs from that of the initial generator" in said
 
 
 def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
@@ -305,24 +305,24 @@ def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_stati
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """A folder of true pictures alone."""
+    """A benchmark with HR/ alone."""
     for seed in range(2):
-        save(tmp_path / "Two" / "HR" / f"{seed}.png", picture(41, 50, seed))
+        save(tmp_path / "Two" / "HR" / f"{seed}.png", random_image(41, 50, seed))
     return tmp_path / "Two"
 
 
 def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
     models = [workplace[0] / "outputs" / "models" / f"{name}.keras" for name in ("pretrained_generator", "generator")]
-    flags = ["--benchmark", benchmark, "--model", *models, "--blend", 0, "--output", tmp_path / "out"]
+    flags = ["--benchmark", benchmark, "--model", *models, "--alpha", 0, "--output", tmp_path / "out"]
     done = run("evaluate.py", *flags, "--vgg-weights", "random", "--vgg-layer", "vgg16:block1_conv2")
     assert (done.returncode, done.stderr) == (0, "")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("results.md", "results.json", "pictures.csv", "Two.png")
+        *("results.md", "results.json", "images.csv", "Two.png")
     }
     said = json.loads((tmp_path / "out" / "results.json").read_text())
     means = said["benchmarks"]["Two"]["means"]
-    assert list(means) == ["bicubic", "pretrained_generator", "generator", "blend 0"]
-    assert means["blend 0"]["psnr_y"] == means["pretrained_generator"]["psnr_y"] != means["generator"]["psnr_y"]
+    assert list(means) == ["bicubic", "pretrained_generator", "generator", "alpha 0"]
+    assert means["alpha 0"]["psnr_y"] == means["pretrained_generator"]["psnr_y"] != means["generator"]["psnr_y"]
     assert (
         means["bicubic"]["perceptual_distance"] > 0
         and "vgg16:block1_conv2, random" in said["protocol"]["perceptual_distance"]
@@ -330,7 +330,7 @@ def test_evaluate_writes_tables_and_figures(workplace, benchmark, tmp_path):
     assert "made from HR by antialiased bicubic" in done.stdout
     for name in means:
         assert f"| {name} " in done.stdout and f"| {name} " in (tmp_path / "out" / "results.md").read_text()
-    assert len((tmp_path / "out" / "pictures.csv").read_text().splitlines()) == 1 + 2 * 4
+    assert len((tmp_path / "out" / "images.csv").read_text().splitlines()) == 1 + 2 * 4
     assert min(Image.open(tmp_path / "out" / "Two.png").size) > 700
 
 
@@ -350,16 +350,16 @@ def test_evaluate_measures_each_degradation_in_a_table_of_its_own(benchmark, tmp
     ("flags", "said"),
     [
         (["--benchmark", "Two", "--degradation", "jpeg:0"], "--degradation: jpeg:0 is not a whole number from 1"),
-        (["--benchmark", "nowhere"], "benchmark nowhere: no pictures in nowhere/HR"),
-        (["--benchmark", "Two", "--blend", "2"], "--blend"),
-        (["--benchmark", "Two", "--blend", "0.5", "--model", "x2.keras"], "--blend mixes two models"),
+        (["--benchmark", "nowhere"], "benchmark nowhere: no images in nowhere/HR"),
+        (["--benchmark", "Two", "--alpha", "2"], "--alpha"),
+        (["--benchmark", "Two", "--alpha", "0.5", "--model", "x2.keras"], "--alpha interpolates two generators"),
         (["--benchmark", "Two", "--output", "gs://there"], "--output gs://there: tables are written to this machine"),
-        (["--benchmark", "Two", "--vgg-layer", "vgg16:block1_conv1"], "--vgg-layer says which"),
-        (["--benchmark", "Two", "--model", "x4.keras", "./x4.keras", "--blend", "0"], "--blend mixes two models"),
-        (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them apart"),
+        (["--benchmark", "Two", "--vgg-layer", "vgg16:block1_conv1"], "--vgg-layer needs --vgg-weights"),
+        (["--benchmark", "Two", "--model", "x4.keras", "./x4.keras", "--alpha", "0"], "--alpha interpolates two"),
+        (["--benchmark", "Two", "--model", "x2.keras", "x4.keras"], "x2 ×2, x4 ×4; measure them in separate runs"),
         (
-            ["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--blend", "1"],
-            "a mixture: the two generators are",
+            ["--benchmark", "Two", "--model", "x4.keras", "x2.keras", "--alpha", "1"],
+            "interpolation: the two generators are",
         ),
         (["--benchmark", "Two", "--model", "x4.keras", "--vgg-weights", "nowhere.h5"], "VGG weights nowhere.h5: "),
     ],
@@ -389,7 +389,7 @@ def test_a_user_error_is_one_line_on_standard_error_and_status_2(run_here, scrip
 
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
-    """Run a command that must refuse; return what it said, after checking that it left no file behind."""
+    """Run a command that must fail. Check that it changes no file, and return its message."""
     monkeypatch.chdir(tmp_path)
 
     def check(script, *flags):
@@ -411,13 +411,13 @@ def test_create_refuses_an_empty_folder(refused, tmp_path):
     assert "photos: no photographs in it" in refused(create_tfrecords, "--images", "photos")
 
 
-def test_create_refuses_unreadable_and_small_pictures_and_leaves_no_shard(refused, tmp_path):
+def test_create_refuses_unreadable_and_small_images_and_leaves_no_shard(refused, tmp_path):
     for seed in range(3):
-        save(tmp_path / "photos" / f"{seed}.png", picture(100, 120, seed))
-    save(tmp_path / "small" / "little.png", picture(95, 300))
+        save(tmp_path / "photos" / f"{seed}.png", random_image(100, 120, seed))
+    save(tmp_path / "small" / "little.png", random_image(95, 300))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
-    for folder, said in (("broken", "broken.jpg: damaged, or not a picture"), ("small", "little.png: 300x95 pixels")):
+    for folder, said in (("broken", "broken.jpg: damaged, or not an image"), ("small", "little.png: 300x95 pixels")):
         assert said in refused(create_tfrecords, "--images", "photos", "--test-images", folder)
     assert "120x100 pixels" in refused(create_tfrecords, "--images", "photos", "--strict", "--crop-size", "104")
 
@@ -474,9 +474,9 @@ def flags(workplace):
         (["--degradation", "heavy"], "--degradation"),
         (
             ["--degradation", "photo", "--device", "tpu", "--tpu", "mine", "--bucket", "gs://mine"],
-            "--degradation photo runs where the TPU is",
+            "--degradation photo needs a TPU of this machine",
         ),
-        (["--init-generator", "any.keras", "--no-bn"], "--init-generator brings its own network"),
+        (["--init-generator", "any.keras", "--no-bn"], "--init-generator has its own network"),
         (["--init-srgan", "any.keras"], "--init-srgan starts the GAN stage"),
     ],
 )
@@ -489,7 +489,7 @@ def test_train_refuses_a_configuration_that_is_none(refused, tmp_path):
     (tmp_path / "broken.json").write_text('{"seed": 1')
     assert "broken.json: damaged" in refused(train_srgan, "--config", "broken.json")
     (tmp_path / "other.json").write_text('{"colour": 1}')
-    assert "other.json: has settings that are not known: 'colour'" in refused(train_srgan, "--config", "other.json")
+    assert "other.json: unknown settings: 'colour'" in refused(train_srgan, "--config", "other.json")
     assert "not allowed with argument" in refused(train_srgan, "--config", "other.json", "--preset", "demo")
 
 
@@ -523,11 +523,11 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
         (["--input", "nowhere.png"], "nowhere.png: no such file or folder"),
         (["--input", "photos", "--output", "photos"], "photos: an input and the results at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
-        (["--input", "photos", "--blend", "0.5"], "argument --blend: not allowed with argument --model"),
-        (["--blend", "0"], "--blend goes with --input"),
+        (["--input", "photos", "--alpha", "0.5"], "argument --alpha/--blend: not allowed with argument --model"),
+        (["--alpha", "0"], "--alpha goes with --input"),
         (
             ["--input", "photos", "--tile", "20"],
-            "tiles of 20 pixels: too small, the generator sees 16 pixels",
+            "tiles of 20 pixels: too small, the radius of the receptive field is 16 pixels",
         ),
         (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: names one file"),
         (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
@@ -535,7 +535,7 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
     ],
 )
 def test_inference_refuses(refused, workplace, tmp_path, flags, said):
-    save(tmp_path / "photos" / "a.png", picture(20, 30))
+    save(tmp_path / "photos" / "a.png", random_image(20, 30))
     model = workplace[0] / "outputs" / "models" / "generator.keras"
     assert said in refused(inference, "--device", "gpu", *(["--model", model] if "--input" in flags else []), *flags)
 
@@ -547,13 +547,13 @@ def test_inference_refuses_missing_and_foreign_models(refused, flags, tmp_path):
     assert "pretrained_generator.keras: not a generator" in refused(inference, *flags)
 
 
-def test_inference_refuses_test_pictures_smaller_than_its_crop(refused, workplace, flags, tmp_path):
+def test_inference_refuses_test_images_smaller_than_its_crop(refused, workplace, flags, tmp_path):
     for seed in range(2):
-        save(tmp_path / "photos" / f"{seed}.png", picture(100, 100, seed))
+        save(tmp_path / "photos" / f"{seed}.png", random_image(100, 100, seed))
     assert create_tfrecords.main(["--images", "photos", "--records", "small"]) == 0
     outputs = workplace[0] / "outputs"
     said = refused(inference, *flags, "--records", "small", "--outputs", outputs)
-    assert "small/test: pictures of less than 144x144 pixels; choose a preset that measures smaller ones" in said
+    assert "small/test: images smaller than 144x144 pixels; choose a preset with smaller test crops" in said
 
 
 def test_photographs_of_ones_own_become_records(tmp_path, shared_data, capsys):

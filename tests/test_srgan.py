@@ -22,7 +22,7 @@ def test_the_papers_generator_has_256_filters_in_each_upsampling_stage():
     generator = SRGAN.generator(4, 64, 16, upsampling_maps=256)
     wide = [layer.filters for layer in generator.layers if getattr(layer, "filters", 64) == 256]
     assert wide == [256, 256]
-    # Beside the tutorial's: twice the first stage's filters, so twice its slopes and inputs of the second stage's.
+    # Compared with the tutorial's, stage 1 has twice the filters and slopes, and stage 2 has twice the inputs.
     assert generator.count_params() == 1_407_267 + 128 * (9 * 64 + 1) + 32 + 9 * 32 * 256
 
 
@@ -38,14 +38,14 @@ def test_the_papers_discriminator_halves_four_times_and_ends_densely():
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_the_generator_enlarges_any_size_by_its_scale(scale):
+def test_the_generator_upscales_any_size_by_its_scale(scale):
     sr = SRGAN.generator(scale, 8, 2)(noise(1, 17, 31, 3))
     assert sr.shape == (1, 17 * scale, 31 * scale, 3)
     assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
 
 
 @pytest.mark.parametrize(("height", "width", "rows", "columns"), [(64, 48, 8, 6), (89, 89, 12, 12)])
-def test_the_patch_discriminator_judges_each_place(height, width, rows, columns):
+def test_the_patch_discriminator_has_a_logit_for_each_patch(height, width, rows, columns):
     discriminator = SRGAN.patch_discriminator(8, 0.2, 3)
     convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.kernel_size[0] for layer in convolutions if layer.strides == (2, 2)] == [4, 4, 4]
@@ -79,7 +79,7 @@ def test_in_16_bits_the_discriminators_first_layer_sees_the_image_in_32(build):
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "paper", "shipped", "demo"])
-def test_a_new_generator_makes_no_grid_where_it_enlarges(preset):
+def test_a_new_generator_has_no_grid_after_upsampling(preset):
     generator = builders.build_generator(PRESETS[preset])
     shuffles = [operation.output for operation in generator.operations if hasattr(operation, "block_size")]
     assert len(shuffles) == 2
@@ -110,7 +110,7 @@ def test_a_saved_generator_computes_the_same(tmp_path):
     np.testing.assert_array_equal(loaded(lr), generator(lr))
 
 
-def test_the_discriminator_gives_one_logit_a_picture():
+def test_the_discriminator_gives_one_logit_an_image():
     logits = SRGAN.discriminator(8, 0.2, 3)(noise(2, 50, 34, 3))
     assert logits.shape == (2, 1)
     assert SRGAN.discriminator(8, 0.2, 3).layers[-1].activation is keras.activations.linear

@@ -134,14 +134,14 @@ def test_the_discriminators_update_leaves_the_generators_weights_alone():
     assert all_moved(discriminator, kernels(stage.discriminator))
 
 
-def test_the_discriminator_learns_to_tell_the_two_apart():
+def test_the_discriminator_learns_to_distinguish_the_two():
     stage = gan(generator_rate=1e-9, discriminator_rate=1e-2)
     step = tf.function(stage.train_step)
     d_losses = [float(step(batch())["d_loss"]) for _ in range(30)]
     assert d_losses[-1] < 0.9 * d_losses[0]
 
 
-def test_the_logs_tell_what_the_discriminator_thinks():
+def test_the_logs_have_the_probabilities_of_the_discriminator():
     logs = gan(discriminator_rate=1e-9).train_step(batch())
     for name in ("d_real", "d_fake"):
         assert float(logs[name]) == pytest.approx(0.5, abs=0.2)
@@ -192,7 +192,7 @@ def with_a_grid(images):
 
 
 def texture(rng, size=64):
-    """Noise at all scales, as photographs have it, in which a grid of four levels does not stand out."""
+    """Noise at all scales, as in photographs, in which a grid of four levels is hard to detect."""
     octaves = [
         60 * side**-0.4 * cv2.resize(rng.normal(size=(side, side, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
         for side in (4, 8, 16, 32, 64)
@@ -201,7 +201,7 @@ def texture(rng, size=64):
 
 
 @pytest.mark.parametrize("patch", [False, True])
-def test_within_60_steps_a_discriminator_tells_images_from_images_with_a_grid(patch):
+def test_within_60_steps_a_discriminator_detects_a_grid(patch):
     stage = gan()
     stage.discriminator = SRGAN.patch_discriminator(16, 0.2, 2) if patch else SRGAN.discriminator(16, 0.2, 3)
     stage.d_optimizer = keras.optimizers.Adam(1e-3)
@@ -251,7 +251,7 @@ def test_the_discriminator_learns_alone_before_its_word_counts():
     assert seen == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1, 1], abs=1e-3)
 
 
-def test_both_images_are_shifted_alike_and_differently_at_each_step():
+def test_both_images_have_the_same_shift_which_changes_at_each_step():
     stage, (_, hr) = gan(max_shift=7), batch()
     hr, places = tf.cast(hr, tf.float32), set()
     for step in range(40):
@@ -319,7 +319,7 @@ def test_two_replicas_take_the_step_of_one_with_the_double_batch(make_stage, two
     for single, mirrored in zip(one, two, strict=True):
         np.testing.assert_allclose(mirrored, single, rtol=1e-4, atol=1e-5)
     for name, value in one_logs.items():
-        # The shares are means over replicas, each with norms of its own.
+        # The shares are means over replicas, whose norms differ.
         np.testing.assert_allclose(two_logs[name], value, rtol=5e-2 if name.endswith("_share") else 1e-4)
     assert any((old != new).any() for old, new in zip(before, one, strict=False))
 

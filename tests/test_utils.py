@@ -11,7 +11,7 @@ def grey():
     return np.full((96, 96, 3), 128, np.uint8)
 
 
-def test_the_grid_has_a_titled_column_for_each_kind_and_a_row_for_each_picture(grey):
+def test_the_grid_has_a_titled_column_for_each_kind_and_a_row_for_each_image(grey):
     columns = {"Low resolution": [grey[::4, ::4]] * 3, "SRGAN": [grey] * 3}
     figure = utils.comparison_grid(columns, {"SRGAN": ["30 dB", "31 dB", "32 dB"]})
     axes = np.array(figure.axes).reshape(3, 2)
@@ -42,8 +42,8 @@ def test_the_zoom_marks_its_square_in_blue(grey, tmp_path):
     assert rows.max() > rgb.shape[0] / 2 and columns.min() < rgb.shape[1] / 3  # the square is at the lower left
 
 
-def test_pictures_are_drawn_as_they_are(tmp_path):
-    """The contrast of a dull picture is not stretched."""
+def test_images_are_drawn_as_they_are(tmp_path):
+    """The contrast of a dull image is not stretched."""
     dull = np.full((96, 96, 3), (100, 110, 120), np.uint8)
     files.save_figure(utils.comparison_grid({"SRGAN": [dull]}, {}), str(tmp_path / "grid.png"))
     rgb = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))

@@ -74,7 +74,7 @@ def test_an_unknown_layer_is_named(layer):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No network; nor are there weights kept from an earlier time."""
+    """Without a network and without cached weights."""
 
     def refuse(*args, **kwargs):
         raise OSError("no network")
@@ -82,8 +82,10 @@ def offline(monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", refuse)
 
 
-def test_imagenet_weights_that_cannot_be_fetched_stop_with_the_way_to_get_them(offline):
-    with pytest.raises(UserError, match="the ImageNet weights of .* cannot be fetched; .*the path of a Keras .h5 file"):
+def test_imagenet_weights_that_cannot_be_downloaded_are_refused_with_advice(offline):
+    with pytest.raises(
+        UserError, match="the ImageNet weights of .* cannot be downloaded; .*the path of a Keras .h5 file"
+    ):
         VGG.build("vgg19:block1_conv2", "imagenet")
 
 
@@ -102,7 +104,7 @@ def test_a_missing_or_foreign_weights_file_is_named(tmp_path):
 
 def test_weights_of_too_few_layers_are_refused(shared_data):
     path = str(shared_data / "vgg" / "vgg19_imagenet_block1-3_keras.h5")
-    with pytest.raises(UserError, match="lacks block4_conv1"):
+    with pytest.raises(UserError, match="missing layers block4_conv1"):
         VGG.build("vgg19:block4_conv1", path)
 
 

@@ -30,7 +30,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def scores(shipped):
-    """What `evaluate.py --benchmark docs/photographs` measures, without the perceptual distance."""
+    """The measures of `evaluate.py --benchmark docs/photographs`, without the perceptual distance."""
     photographs = benchmarks.find_benchmark("photographs", str(ROOT / "docs" / "photographs"), 4)
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], 4)[0]}
     methods |= {name: upscaling.Upscaler(generator) for name, generator in shipped.items()}
@@ -77,7 +77,7 @@ def test_without_a_trained_model_inference_takes_the_shipped_one(shipped, tmp_pa
     lr = pairs.shrink(data.chelsea()[:120, :160], 4)
     save(tmp_path / "cat.png", lr)
     assert inference.main(["--input", "cat.png", "--runtime", "tensorflow", "--precision", "float32"]) == 0
-    assert "taking the one that came with the project" in capsys.readouterr().out
+    assert "using the one that comes with the project" in capsys.readouterr().out
     np.testing.assert_array_equal(read_rgb("outputs/enlarged/cat.png"), upscaling.Upscaler(shipped["srgan"])(lr))
 
 

@@ -31,7 +31,7 @@ PRESET = dataclasses.replace(
 
 
 class SGD(keras.optimizers.SGD):
-    """Stands in the place of Adam, which makes full steps of gradients that are rounding errors alone.
+    """Replaces Adam, which makes full steps for gradients that are only rounding errors.
 
     Its momentum is a state that a checkpoint must have.
     """

@@ -1,1 +1,1 @@
-"""Data: images, pairs of low and high resolution, and the records made of them."""
+"""Data: images, pairs of low and high resolution, and the records of these pairs."""

@@ -1,4 +1,4 @@
-"""Records of many pictures, made on all cores; what was cut off goes on where it stopped."""
+"""Make records of many images on all cores. After an interruption, the same call resumes."""
 
 import concurrent.futures
 import csv
@@ -24,22 +24,33 @@ from pyimagesearch import cli
 from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
-from pyimagesearch.data.sources import Pictures, Skipped, Source
+from pyimagesearch.data.sources import ImageSource, Skipped, Source
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import unfinished, written_whole
 
 SKIPPED = "skipped.csv"
-_JOURNALS = "unfinished"  # the folder with a plan and, for each complete shard, what the manifest will tell of it
+_JOURNALS = "unfinished"  # the folder with a plan, and with the manifest entry of each complete shard
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard to be made; pieces that crops of `crop_size` are drawn from are of `piece_size`, None: whole pictures."""
+    """A shard that is to be made.
+
+    Attributes:
+        root: the folder of the records, or its `gs://` address.
+        split: "train" or "test".
+        number: the number of the shard in its split.
+        images: the images of the shard.
+        scale: the scaling factor of HR relative to LR.
+        piece_size: the longest HR side of a piece in pixels. None: records have whole images.
+        crop_size: the side of the HR crops in pixels that will be drawn from the pieces.
+        strict: whether an image that cannot be used is an error.
+    """
 
     root: str
     split: str
     number: int
-    pictures: Pictures
+    images: ImageSource
     scale: int
     piece_size: int | None
     crop_size: int | None
@@ -47,21 +58,21 @@ class Shard:
 
     @property
     def journal(self) -> str:
-        """Where it is noted that the shard is complete."""
+        """The path of the file that records that the shard is complete."""
         return os.path.join(self.root, _JOURNALS, f"{self.split}-{self.number}.json")
 
     def path(self, records: int) -> str:
-        """Where the shard goes."""
+        """Return the path of the shard, given the number of its records."""
         return os.path.join(self.root, self.split, tfrecords.shard_name(self.number, records))
 
     @property
     def size(self) -> int:
-        """About how many bytes it will have."""
-        return sum(_record_bytes(size, self.scale, self.piece_size, self.crop_size) for size in self.pictures.sizes)
+        """The expected size of the shard in bytes."""
+        return sum(_record_bytes(size, self.scale, self.piece_size, self.crop_size) for size in self.images.sizes)
 
 
 def _record_bytes(size: tuple[int, int], scale: int, piece_size: int | None, crop_size: int | None) -> int:
-    """Return the bytes of the pixels that are stored of a picture of this height and width."""
+    """Return the number of bytes of the records of an image with this height and width."""
     lengths = [length // scale for length in size]
     if piece_size:
         overlap = crop_size // scale - 1
@@ -72,50 +83,50 @@ def _record_bytes(size: tuple[int, int], scale: int, piece_size: int | None, cro
 def create(
     root: str, source: Source, config: Config, processes: int, strict: bool = False, **facts: Any
 ) -> dict[str, int]:
-    """Write the records of a source to `root`, or finish what an interrupted call with the same arguments began.
+    """Write the records of a source, or resume an interrupted call with the same arguments.
 
     Args:
-        root: a folder or `gs://` address.
-        source: the pictures.
+        root: the folder to write to, or its `gs://` address.
+        source: the images.
         config: the sizes of pieces, crops and shards.
-        processes: how many processes work at once.
-        strict: whether a picture that cannot be used is an error; otherwise it is noted in skipped.csv.
-        facts: what else the manifest is to tell, for JSON.
+        processes: the number of parallel processes.
+        strict: whether an image that cannot be used is an error. Otherwise it is listed in skipped.csv.
+        **facts: further entries of the manifest, for JSON.
 
     Returns:
-        The number of records of each split, and as "skipped" that of the pictures left out. What the source has left
-        unread is noted in skipped.csv, but does not count.
+        The number of records of each split, and as "skipped" the number of skipped images. Files that are not images
+        by their name are listed in skipped.csv, but not counted.
 
     Raises:
-        UserError: there are records already, or an unfinished creation of others; there is too little space on the
-            disk; with `strict`, a picture cannot be used. Complete shards stay and are not made again.
+        UserError: the folder already has records, or has unfinished records of other images or settings; the free disk
+            space is too small; or with `strict`, an image cannot be used. Complete shards are kept for the next call.
     """
     if tfrecords.has_manifest(root):
-        raise UserError(f"{root}: holds records already; remove that folder or choose another")
+        raise UserError(f"{root}: already has records; remove this folder or choose another one")
     if strict and source.skipped:
-        raise UserError(f"{': '.join(source.skipped[0])}; repair or remove it, or do not be strict")
+        raise UserError(f"{': '.join(source.skipped[0])}; repair or remove it, or do not use strict mode")
     shards = [*_plan("train", source.train, root, config, strict), *_plan("test", source.test, root, config, strict)]
     _begin(root, shards)
     missing = [shard for shard in shards if not _is_complete(shard)]
     if len(missing) < len(shards):
-        logging.info("%d of %d shards are complete, going on with the others", len(shards) - len(missing), len(shards))
+        logging.info("%d of %d shards are complete; making the other shards", len(shards) - len(missing), len(shards))
     _check_space(root, sum(shard.size for shard in missing))
-    with tqdm(total=sum(len(shard.pictures.sizes) for shard in missing), unit=" pictures", disable=None) as progress:
+    with tqdm(total=sum(len(shard.images.sizes) for shard in missing), unit=" images", disable=None) as progress:
         for shard in _make_all(missing, min(processes, len(missing))):
-            progress.update(len(shard.pictures.sizes))
+            progress.update(len(shard.images.sizes))
     return _finish(root, shards, source, config, facts)
 
 
-def _plan(split: str, pictures: Pictures, root: str, config: Config, strict: bool) -> Iterator[Shard]:
-    """Yield the shards of a split, each of as many whole pictures as make up `config.shard_size` pieces or more."""
+def _plan(split: str, images: ImageSource, root: str, config: Config, strict: bool) -> Iterator[Shard]:
+    """Yield the shards of a split. Each has whole images that make up about `config.shard_size` pieces."""
     scale = config.scaling_factor
     pieces = (config.longest_record, config.hr_shape[0]) if split == "train" else (None, None)
     enough = config.shard_size * _record_bytes((config.record_size, config.record_size), scale, None, None)
     first, number, size = 0, 0, 0
-    for last, picture_size in enumerate(pictures.sizes, start=1):
-        size += _record_bytes(picture_size, scale, *pieces)
-        if size >= enough or last == len(pictures.sizes):
-            yield Shard(root, split, number, pictures.part(first, last), scale, *pieces, strict)
+    for last, image_size in enumerate(images.sizes, start=1):
+        size += _record_bytes(image_size, scale, *pieces)
+        if size >= enough or last == len(images.sizes):
+            yield Shard(root, split, number, images.part(first, last), scale, *pieces, strict)
             first, number, size = last, number + 1, 0
 
 
@@ -127,8 +138,8 @@ def _begin(root: str, shards: Sequence[Shard]) -> None:
         _write(path, plan)
     elif _read(path) != plan:
         raise UserError(
-            f"{root}: holds an unfinished creation of other pictures or other settings; repeat its command, remove "
-            "that folder, or choose another"
+            f"{root}: has unfinished records of other images or other settings; repeat the earlier command, "
+            "remove this folder, or choose another one"
         )
 
 
@@ -144,21 +155,21 @@ def _check_space(root: str, needed: int) -> None:
     if "://" in root:
         return
     free = shutil.disk_usage(root).free
-    logging.info("about %.1f GB to write, %.1f GB are free", needed / 1e9, free / 1e9)
+    logging.info("about %.1f GB to write, %.1f GB of disk space are free", needed / 1e9, free / 1e9)
     if needed > free:
         raise UserError(
-            f"{root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free there; "
-            "make room or choose another place"
+            f"{root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            "free disk space or choose another folder"
         )
 
 
 def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
-    """Make shards, the largest first so that all processes end together, and yield each when it is complete."""
+    """Make shards, and yield each shard when it is complete. The largest shards are made first, to balance the load."""
     shards = sorted(shards, key=lambda shard: shard.size, reverse=True)
     if processes <= 1:
         yield from map(_make, shards)
         return
-    # Workers are copies of a process that has imported everything and begun nothing.
+    # The processes are forked from a server that has imported all modules but has not computed anything.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([cli.__name__, __name__])
     pool = concurrent.futures.ProcessPoolExecutor(processes, context, prepare_worker)
@@ -167,15 +178,15 @@ def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
             yield done.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that makes records was ended, perhaps for want of memory; the same command goes on, "
-            "with less memory if you allow fewer processes"
+            "a process was ended, perhaps because the memory was full; the same command resumes; "
+            "with fewer processes it needs less memory"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def prepare_worker() -> None:
-    """Leave Ctrl-C to the first process, end when that one is gone, and use one core."""
+    """Prepare a child process: ignore Ctrl-C, end when the parent process ends, and use one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end_with_parent() -> None:
@@ -188,17 +199,20 @@ def prepare_worker() -> None:
 
 
 def _make(shard: Shard) -> Shard:
-    """Make a shard; it is complete once its journal is there and then it, so that neither is ever taken for less."""
+    """Make a shard.
+
+    The journal is written before the shard gets its name. A shard is complete if both exist and the size is correct.
+    """
     skipped = []
 
     def usable() -> Iterator[Pair]:
-        for picture in shard.pictures:
-            if isinstance(picture, Pair):
-                yield picture
+        for image in shard.images:
+            if isinstance(image, Pair):
+                yield image
             elif shard.strict:
-                raise UserError(f"{': '.join(picture)}; repair or remove it, or do not be strict")
+                raise UserError(f"{': '.join(image)}; repair or remove it, or do not use strict mode")
             else:
-                skipped.append(picture)
+                skipped.append(image)
 
     made = cut(usable(), shard.piece_size, shard.crop_size) if shard.piece_size else usable()
     with unfinished(shard.path(0)) as aside:
@@ -212,7 +226,7 @@ def _make(shard: Shard) -> Shard:
 def _finish(
     root: str, shards: Sequence[Shard], source: Source, config: Config, facts: dict[str, Any]
 ) -> dict[str, int]:
-    """Turn the journals into the manifest and the list of skipped pictures; return what `create` does."""
+    """Write the manifest and the list of skipped images from the journals. Return the result of `create`."""
     skipped, splits = {shard.split: [] for shard in shards}, {shard.split: {} for shard in shards}
     for shard in shards:
         journal = json.loads(_read(shard.journal))
@@ -226,7 +240,7 @@ def _finish(
     for split, count in counts.items():
         if not count:
             last = ": ".join(skipped[split][-1])
-            raise UserError(f"{root}: no picture of the {split} part could be used; see {SKIPPED} there; {last}")
+            raise UserError(f"{root}: no image of the {split} split can be used; see {SKIPPED} in this folder; {last}")
     settings = {name: getattr(config, name) for name in ("hr_shape", "shard_size", "seed")}
     settings["record_size"] = config.longest_record
     tfrecords.write_manifest(root, config.scaling_factor, splits, configuration=settings, **facts)

@@ -1,7 +1,7 @@
-"""What happens to photographs before they are small: blur, reduction, noise and JPEG, drawn at random or as told.
+"""Degradations of low-resolution images: blur, reduction, noise and JPEG, at random or with fixed strengths.
 
-The random model is that of Real-ESRGAN (Wang et al., arXiv 2107.10833), milder: it makes what phones and web sites
-write, not ruined thumbnails.
+The random model is a milder form of the one of Real-ESRGAN (Wang et al., arXiv 2107.10833). It imitates photographs as
+phones and web sites store them.
 """
 
 import contextlib
@@ -14,48 +14,51 @@ from PIL import Image
 from pyimagesearch.metrics import to_uint8
 
 JPEG_UNIT = 16
-"""The side in pixels of what JPEG encodes together where colours have half the resolution."""
+"""The side in pixels of a coding unit of JPEG with colours at half the resolution (4:2:0)."""
 
 REDUCTIONS = ("area", "bilinear", "bicubic")
-"""How images become smaller; all of them antialias."""
+"""The methods of reduction. All of them are antialiased."""
 
 Range = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """How often each degradation occurs, from 0 to 1, and the range that its strength is drawn from, uniformly.
+    """The probability of each degradation in 0..1, and the range of its strength, which is drawn uniformly.
 
-    `sigma` of blur is in pixels of the result; `sigma` of noise and `gain` are those of `add_noise`.
+    The unit of `blur_sigma` is pixels of the result. The units of `noise_sigma` and `noise_gain` are those of
+    `add_noise`.
     """
 
-    clean: float = 0.2  # of crops and images: nothing but the reduction that the record has
+    clean: float = 0.2  # of images: only the reduction of the record
     blur: float = 0.3
     blur_sigma: Range = (0.1, 0.75)
-    anisotropic: float = 0.4  # of blurs
-    twice: float = 0.2  # reduced, with noise and JPEG, in two rounds
+    anisotropic: float = 0.4  # of blurred images: blur with two standard deviations
+    twice: float = 0.2  # reduction, noise and JPEG in two rounds
     sharpening: float = 0.2
     sharpening_amount: Range = (0.1, 0.5)
     gaussian_noise: float = 0.3
     noise_sigma: Range = (0.5, 6.0)
     poisson_noise: float = 0.15
     noise_gain: Range = (0.01, 0.15)
-    grey_noise: float = 0.4  # of noises
+    grey_noise: float = 0.4  # of noisy images: the same noise in all channels
     jpeg: float = 0.85
     jpeg_quality: Range = (40, 97)
-    subsampled: float = 0.7  # of JPEGs: colours at half the resolution
+    subsampled: float = 0.7  # of JPEG images: colours at half the resolution
 
 
 PHOTO = Model()
-"""What the kind "photo" draws from."""
+"""The model of the degradation "photo"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-    """Degradations of a low-resolution image in the order in which they occur, each of a set strength; 0 is none.
+    """Degradations of a low-resolution image with fixed strengths, in the order in which they are applied.
 
-    `blur` is the standard deviation of a Gaussian in pixels, `noise` that of Gaussian noise in levels, `jpeg` a quality
-    from 1 to 100.
+    Attributes:
+        blur: the standard deviation of a Gaussian blur in pixels. 0: no blur.
+        noise: the standard deviation of Gaussian noise in levels of 0..255. 0: no noise.
+        jpeg: the JPEG quality from 1 to 100. 0: no JPEG.
     """
 
     blur: float = 0.0
@@ -63,12 +66,20 @@ class Fixed:
     jpeg: int = 0
 
     def __str__(self) -> str:
-        """Name what is done, such as "blur 1, JPEG 75"."""
+        """Return a description such as "blur 1, JPEG 75"."""
         named = {"blur": self.blur, "noise": self.noise, "JPEG": self.jpeg}
         return ", ".join(f"{name} {strength:g}" for name, strength in named.items() if strength) or "clean"
 
     def apply(self, lr: np.ndarray, *seed: int) -> np.ndarray:
-        """Return a degraded image, uint8 RGB [h, w, 3] as it is given; the seed settles the noise."""
+        """Degrade an image.
+
+        Args:
+            lr: uint8 RGB [h, w, 3].
+            *seed: integers that determine the noise.
+
+        Returns:
+            As `lr`.
+        """
         if self.blur:
             lr = blur(lr, self.blur)
         if self.noise:
@@ -80,10 +91,13 @@ _STRONGEST = Fixed(blur=20, noise=100, jpeg=100)
 
 
 def parse(text: str) -> Fixed:
-    """Read degradations such as "jpeg:75,noise:5,blur:1.0", in any order; "clean" is none.
+    """Read degradations from text such as "jpeg:75,noise:5,blur:1.0", in any order, or from "clean".
+
+    Args:
+        text: degradations `NAME:STRENGTH` that are separated by commas.
 
     Raises:
-        ValueError: an unknown degradation, one that is there twice, or a strength that does not fit.
+        ValueError: a degradation is unknown or repeated, or its strength is out of range.
     """
     strengths = {}
     for part in text.split(",") if text != "clean" else ():
@@ -105,7 +119,7 @@ def _strength(name: str, text: str) -> float:
 
 
 def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model = PHOTO) -> np.ndarray:
-    """Reduce an image as a photograph is that has been taken, edited, stored and published.
+    """Make a low-resolution image with random degradations, as of a photograph that was edited, stored and published.
 
     First it is reduced by area to twice the result's size, which costs little and keeps all that the result can show.
     There it is blurred, then in one or two rounds reduced, sharpened, made noisy and stored as JPEG; each of these at
@@ -113,9 +127,9 @@ def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model =
 
     Args:
         hr: uint8 RGB [scale * h, scale * w, 3].
-        scale: how many times smaller the result is.
-        rng: what draws everything.
-        model: how often and how much.
+        scale: the factor of the reduction.
+        rng: the random generator.
+        model: the probabilities and strengths.
 
     Returns:
         uint8 RGB [h, w, 3].
@@ -129,12 +143,23 @@ def degrade(hr: np.ndarray, scale: int, rng: np.random.Generator, model: Model =
 
 
 def degrade_often(hr: np.ndarray, scale: int, count: int, *seed: int, model: Model = PHOTO) -> np.ndarray:
-    """Return so many results of `degrade`, uint8 RGB [count, h, w, 3], each a function of its number and the seed."""
+    """Return several results of `degrade`.
+
+    Args:
+        hr: uint8 RGB [S*h, S*w, 3].
+        scale: the scaling factor S.
+        count: the number of results.
+        *seed: integers that determine the results.
+        model: the probabilities and strengths.
+
+    Returns:
+        uint8 RGB [count, h, w, 3].
+    """
     return np.stack([degrade(hr, scale, np.random.default_rng((*seed, number)), model) for number in range(count)])
 
 
 def _random_blur(image: np.ndarray, unit: int, rng: np.random.Generator, model: Model) -> np.ndarray:
-    """Blur an image, uint8 [H, W, 3], of which `unit` pixels become one of the result."""
+    """Blur an image, uint8 [H, W, 3], which will be reduced by the factor `unit`."""
     if rng.random() >= model.blur:
         return image
     sigma, other_sigma = unit * rng.uniform(*model.blur_sigma, 2)
@@ -144,7 +169,7 @@ def _random_blur(image: np.ndarray, unit: int, rng: np.random.Generator, model: 
 
 
 def _random_round(image: np.ndarray, height: int, width: int, rng: np.random.Generator, model: Model) -> np.ndarray:
-    """Reduce an image [H, W, 3] to [height, width, 3] and do to it what is done at that size."""
+    """Reduce an image [H, W, 3] to [height, width, 3], then apply sharpening, noise and JPEG at random."""
     image = reduce(image, height, width, REDUCTIONS[rng.integers(len(REDUCTIONS))])
     if rng.random() < model.sharpening:
         image = sharpen(image, rng.uniform(*model.sharpening_amount))
@@ -159,20 +184,28 @@ def _random_round(image: np.ndarray, height: int, width: int, rng: np.random.Gen
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur an image, uint8 [H, W, 3], by a Gaussian of `sigma` pixels."""
+    """Blur an image, uint8 [H, W, 3], with a Gaussian whose standard deviation is `sigma` pixels.
+
+    Args:
+        image: uint8 [H, W, 3].
+        sigma: in pixels, above 0.
+
+    Returns:
+        As `image`.
+    """
     return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
 def gaussian_kernel(sigma: float, other_sigma: float, angle: float) -> np.ndarray:
-    """Return a Gaussian whose axes differ: Real-ESRGAN, arXiv 2107.10833, equations 2 and 3.
+    """Return an anisotropic Gaussian kernel (Real-ESRGAN, arXiv 2107.10833, equations 2 and 3).
 
     Args:
         sigma: the standard deviation along the first axis, in pixels, above 0.
-        other_sigma: that along the second.
-        angle: from the columns' direction to the first axis, in radians.
+        other_sigma: the standard deviation along the second axis, in pixels, above 0.
+        angle: the angle from the horizontal direction to the first axis, in radians.
 
     Returns:
-        float32 [K, K] with the sum 1; K is odd, and the kernel reaches three standard deviations.
+        float32 [K, K] with the sum 1. K is odd, and the kernel extends to three standard deviations.
     """
     radius = int(np.ceil(3 * max(sigma, other_sigma)))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
@@ -182,7 +215,14 @@ def gaussian_kernel(sigma: float, other_sigma: float, angle: float) -> np.ndarra
 
 
 def reduce(image: np.ndarray, height: int, width: int, method: str) -> np.ndarray:
-    """Reduce an image, uint8 [H, W, 3], to [height, width, 3] by one of `REDUCTIONS`."""
+    """Reduce an image, uint8 [H, W, 3], to uint8 [height, width, 3] with one of `REDUCTIONS`.
+
+    Args:
+        image: uint8 [H, W, 3].
+        height: the height of the result in pixels.
+        width: the width of the result in pixels.
+        method: one of `REDUCTIONS`.
+    """
     if (height, width) == image.shape[:2]:
         return image
     if method == "area":
@@ -191,24 +231,30 @@ def reduce(image: np.ndarray, height: int, width: int, method: str) -> np.ndarra
 
 
 def sharpen(image: np.ndarray, amount: float, sigma: float = 1.0) -> np.ndarray:
-    """Sharpen an image, uint8 [H, W, 3]: add so many times its difference from itself blurred (unsharp masking)."""
+    """Sharpen an image with unsharp masking.
+
+    Args:
+        image: uint8 [H, W, 3].
+        amount: the factor of the difference between the image and its blurred copy, which is added.
+        sigma: the standard deviation of the blur in pixels.
+    """
     return cv2.addWeighted(image, 1 + amount, blur(image, sigma), -amount, 0)
 
 
 def add_noise(
     image: np.ndarray, sigma: float, rng: np.random.Generator, gain: float = 0.0, grey: bool = False
 ) -> np.ndarray:
-    """Add the noise of a sensor: Gaussian, and Poisson of a gain in the usual Gaussian approximation.
+    """Add the noise of an image sensor: Gaussian noise, and Poisson noise in its Gaussian approximation.
 
-    The variance at a value x is sigma² + gain x: Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting
-    for single-image raw-data", IEEE Transactions on Image Processing 17 (10), 2008.
+    The variance at a value x is sigma² + gain x; see Foi et al., "Practical Poissonian-Gaussian noise modeling and
+    fitting for single-image raw-data", IEEE Transactions on Image Processing 17 (10), 2008.
 
     Args:
         image: uint8 [H, W, 3].
-        sigma: the standard deviation of the Gaussian part, in levels.
-        rng: what draws the noise.
-        gain: levels for each particle of light that is counted.
-        grey: whether the three channels have the same noise.
+        sigma: the standard deviation of the Gaussian part, in levels of 0..255.
+        rng: the random generator.
+        gain: the gain of the Poisson part, in levels for each photon.
+        grey: whether all three channels get the same noise.
 
     Returns:
         uint8 [H, W, 3].
@@ -224,9 +270,9 @@ def jpeg(image: np.ndarray, quality: int, subsampled: bool = True, offset: tuple
 
     Args:
         image: uint8 RGB [H, W, 3].
-        quality: from 1 to 100, as libjpeg counts.
+        quality: the quality of libjpeg, from 1 to 100.
         subsampled: whether colours are stored at half the resolution (4:2:0).
-        offset: where in the grid of JPEG's blocks the image begins, in rows and columns below `JPEG_UNIT`.
+        offset: the position of the image in the grid of JPEG blocks, in rows and columns, each below `JPEG_UNIT`.
 
     Returns:
         uint8 RGB [H, W, 3].

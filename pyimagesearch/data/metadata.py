@@ -1,4 +1,4 @@
-"""What an image carries besides its pixels, and the part of it that each format has a place for."""
+"""The metadata of images: read them, clean them, and write those that a format supports."""
 
 import contextlib
 import dataclasses
@@ -14,18 +14,18 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow finds odd in files is theirs, not ours
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about unusual files, which is of no use here
 
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # programs write workflows of megabytes into one text
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # some programs write texts of several megabytes
 
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, AttributeError),
     *(OverflowError, ZeroDivisionError, struct.error, zlib.error),
 )
-"""What Pillow raises for files that are not what they seem: only calls of Pillow are to be guarded by it."""
+"""The exceptions of Pillow for damaged files. Only calls of Pillow may be guarded by them."""
 
 IPTC_TAG, XMP_TAG = 33723, 700
-"""Tags of TIFF."""
+"""Tags of IPTC and XMP in TIFF files."""
 
 _INNER = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _TEXT_TAGS = {
@@ -35,39 +35,44 @@ _TEXT_TAGS = {
     "Copyright": ExifTags.Base.Copyright,
     "Software": ExifTags.Base.Software,
 }
-# Tags that tell about the image, not about how it is stored.
+# Tags that describe the image and not its storage.
 _DESCRIPTIVE = {
     *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software),
     *(ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.Rating),
     *(ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
     *(ExifTags.Base.XPSubject,),
 }
-# Tags of the inner directories that no longer hold in a result, or point to places in the file they come from.
+# Tags of the inner directories that are wrong for a result, or are offsets in the file of the input.
 _OF_THE_FILE = {
     *(ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset),
     *(ExifTags.Base.ComponentsConfiguration, ExifTags.Base.CompressedBitsPerPixel),
 }
-# Descriptions that programs write for themselves: shape, channels and axes of the file that they are in.
+# Descriptions for programs: the shape, channels and axes of the file of the input.
 _FOR_PROGRAMS = re.compile(r'\s*(ImageJ=|<\?xml[^>]*>\s*(<!--.*?-->\s*)*<OME|<OME|\{"shape":)', re.DOTALL)
-# Attributes and elements of XMP: the size, and the gain maps, films and further XMP that only the old file holds.
+# Attributes and elements of XMP that are wrong for a result: the size, and references to data in the input file.
 _XMP_NAMES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|xmpNote:HasExtendedXMP|(?:hdrgm|GCamera):\w+)"
 _XMP_OF_THE_FILE = re.compile(rb"\s" + _XMP_NAMES + rb"=(?:\"[^\"]*\"|'[^']*')|<(" + _XMP_NAMES + rb")>[^<]*</\1>")
 _PNG_SIGNATURE = 8  # bytes
 _PNG_COLOUR = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
-_LIKE_SRGB = (1, 2, 6, 13)  # codes of H.273: BT.709, unspecified, BT.601 and the curve of sRGB
-_JPEG_MOST = 65_000  # bytes that JPEG has room for, of each kind
+_LIKE_SRGB = (1, 2, 6, 13)  # codes of ITU-T H.273: BT.709, unspecified, BT.601 and the transfer function of sRGB
+_JPEG_MOST = 65_000  # the most bytes of each kind of metadata in JPEG
 _PHOTOSHOP = b"Photoshop 3.0\0"
-_IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
+_IPTC_RESOURCE = 0x0404  # the resource of Photoshop with IPTC, in JPEG
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What an image carries.
+    """The metadata of an image.
 
-    `icc` is the colour profile that its pixels are in, None for sRGB or unknown. `exif`, without an orientation,
-    begins with `Exif`; `xmp` is XML; `iptc` are records of IPTC-IIM. `text` are PNG's keys and texts, of which
-    `Comment` is that of JPEG and GIF, too. `dpi` is the resolution, across and down, in pixels an inch. `png_colour`
-    are PNG's chunks that say what its values mean, by their names; those of HEIF are told in the same way.
+    Attributes:
+        icc: the ICC profile of the pixels. None: sRGB or unknown.
+        exif: EXIF data without an orientation. They begin with `Exif`.
+        xmp: XMP data, which are XML.
+        iptc: records of IPTC-IIM.
+        text: the keys and texts of PNG. `Comment` is also the comment of JPEG and GIF.
+        dpi: the horizontal and vertical resolution in pixels per inch.
+        png_colour: the chunks of PNG that define the colour space, by their names. The colour space of HEIF is stored
+            in the same form.
     """
 
     icc: bytes | None = None
@@ -80,7 +85,12 @@ class Metadata:
 
 
 def of_image(image: Image.Image, stream: BinaryIO) -> Metadata:
-    """Return what an image carries that Pillow has loaded from a file; what is damaged is left out."""
+    """Return the metadata of an image without damaged parts.
+
+    Args:
+        image: an image that Pillow has loaded.
+        stream: its file, open for reading bytes.
+    """
     info, main, inner = image.info, {}, {}
     with contextlib.suppress(*DAMAGE):
         exif = image.getexif()
@@ -99,7 +109,7 @@ def of_image(image: Image.Image, stream: BinaryIO) -> Metadata:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Return the resolution that a file tells outside EXIF, of which Pillow takes one side, or 72, for JPEG."""
+    """Return the resolution from the header of a file. For JPEG, Pillow replaces a missing one by 72 or by one side."""
     if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
         return None
     return valid_dpi(image.info.get("dpi"))
@@ -116,14 +126,14 @@ def _png_colour(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _heif_colour(info: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """Return what HEIF says of its colours without a profile, as PNG's chunk for the same numbers (ITU-T H.273)."""
+    """Return the colour space of a HEIF file without a profile, as the chunk of PNG with the codes of ITU-T H.273."""
     nclx = info.get("nclx_profile")
     if not nclx or info.get("icc_profile"):
         return {}
     primaries, transfer = nclx["color_primaries"], nclx["transfer_characteristics"]
     if primaries in _LIKE_SRGB and transfer in _LIKE_SRGB:
         return {}
-    return {b"cICP": bytes([primaries, transfer, 0, 1])}  # RGB, in its full range
+    return {b"cICP": bytes([primaries, transfer, 0, 1])}  # RGB with full range
 
 
 def _text(image: Image.Image) -> dict[str, str]:
@@ -131,7 +141,7 @@ def _text(image: Image.Image) -> dict[str, str]:
     text = {
         key: str(value)
         for key, value in (text or {}).items()
-        if not key.startswith(("XML:", "Raw profile type "))  # XMP, and EXIF and IPTC as ImageMagick hides them
+        if not key.startswith(("XML:", "Raw profile type "))  # XMP, and EXIF and IPTC in the form of ImageMagick
     }
     comment = image.info.get("comment")
     if comment and image.format in ("JPEG", "MPO", "GIF"):
@@ -140,7 +150,7 @@ def _text(image: Image.Image) -> dict[str, str]:
 
 
 def decoded(text: bytes) -> str:
-    """Return text that is UTF-8 or else Latin-1, without zeros at its end."""
+    """Decode text from UTF-8, or from Latin-1 if it is not UTF-8. Zeros at the end are removed."""
     text = text.rstrip(b"\0")
     try:
         return text.decode()
@@ -149,7 +159,14 @@ def decoded(text: bytes) -> str:
 
 
 def dpi_of_tags(tags: Mapping[int, Any]) -> tuple[float, float] | None:
-    """Return the resolution that EXIF's or TIFF's tags tell, in pixels an inch."""
+    """Return the resolution from tags of EXIF or TIFF, in pixels per inch, or None.
+
+    Args:
+        tags: the values of tags.
+
+    Returns:
+        The horizontal and the vertical resolution.
+    """
     sides = tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)
     factor = {2: 1.0, 3: 2.54}.get(tags.get(ExifTags.Base.ResolutionUnit, 2))
     with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
@@ -158,7 +175,7 @@ def dpi_of_tags(tags: Mapping[int, Any]) -> tuple[float, float] | None:
 
 
 def valid_dpi(dpi: Any) -> tuple[float, float] | None:
-    """Return a resolution if it can be one; 1 pixel an inch, which files have that know none, is none."""
+    """Return a resolution as two floats, or None if it is invalid. 1 is invalid: it means "unknown" in many files."""
     with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
         across, down = map(float, dpi)
         if all(math.isfinite(side) and 1 < side < 65_536 for side in (across, down)):
@@ -167,14 +184,14 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def clean_exif(main: Mapping[int, Any], inner: Mapping[int, Mapping[int, Any]]) -> bytes | None:
-    """Make valid EXIF of the tags that describe an image, leaving out the others and what cannot be written.
+    """Make valid EXIF data from the tags that describe an image. Other tags and invalid values are left out.
 
     Args:
-        main: values by tag.
-        inner: those of the directories of EXIF and of GPS, by the tag of the directory.
+        main: the values of the main directory by tag.
+        inner: the values of the directories of EXIF and GPS, by the tag of the directory.
 
     Returns:
-        None if nothing is left.
+        EXIF data, or None if no tag is left.
     """
     main = {tag: value for tag, value in main.items() if tag in _DESCRIPTIVE and not _is_for_programs(value)}
     inner = {ifd: {tag: value for tag, value in inner[ifd].items() if tag not in _OF_THE_FILE} for ifd in inner}
@@ -200,7 +217,7 @@ def _is_for_programs(value: Any) -> bool:
 
 
 def _writable(values: Mapping[int, Any], group: int | None) -> dict[int, Any]:
-    """Return those values of a directory that can be written, their text as the bytes that it was read from."""
+    """Return the values of a directory that can be written. Text is returned as the bytes that were read."""
     writable = {}
     for tag, value in values.items():
         if isinstance(value, str) and not value.isascii():  # Pillow reads Latin-1 and writes ASCII
@@ -214,7 +231,7 @@ def _writable(values: Mapping[int, Any], group: int | None) -> dict[int, Any]:
 
 
 def mended_xmp(xmp: Any) -> bytes | None:
-    """Return XMP that says that the image is upright, and nothing of its size and of what else was in its file."""
+    """Return XMP with an upright orientation, without the size of the image and references to data in its file."""
     if not isinstance(xmp, bytes):
         return None
     upright = re.sub(rb"(tiff:Orientation(?:=[\"']|>))\d", rb"\g<1>1", xmp)
@@ -222,7 +239,12 @@ def mended_xmp(xmp: Any) -> bytes | None:
 
 
 def fitting_profile(icc: bytes | None, channels: int) -> bytes | None:
-    """Return a colour profile if it is whole and of the kind of pixels with that many channels, otherwise None."""
+    """Return an ICC profile if it is complete and fits the pixels, otherwise None.
+
+    Args:
+        icc: the profile.
+        channels: the number of channels of the pixels: 1 or 2 for grey, 3 or 4 for RGB.
+    """
     space = b"GRAY" if channels < 3 else b"RGB "
     if not icc or len(icc) < 132 or icc[36:40] != b"acsp" or icc[16:20] != space:
         return None
@@ -230,15 +252,20 @@ def fitting_profile(icc: bytes | None, channels: int) -> bytes | None:
 
 
 def exif_of(metadata: Metadata, text: bool = True) -> Image.Exif:
-    """Return the EXIF of a result, with the resolution and, if `text`, with what PNG's texts tell."""
+    """Return the EXIF data of a result, with its resolution.
+
+    Args:
+        metadata: the metadata.
+        text: whether to add texts of PNG that have a tag in EXIF.
+    """
     exif = Image.Exif()
     if metadata.exif:
         exif.load(metadata.exif)
     inner = {ifd: exif.get_ifd(ifd) for ifd in _INNER if ifd in exif}
     main = {tag: exif[tag] for tag in exif if tag not in _INNER}
     if text:
-        told = {tag: metadata.text[key].encode() for key, tag in _TEXT_TAGS.items() if key in metadata.text}
-        main = told | main
+        texts = {tag: metadata.text[key].encode() for key, tag in _TEXT_TAGS.items() if key in metadata.text}
+        main = texts | main
     if metadata.dpi:
         main[ExifTags.Base.XResolution], main[ExifTags.Base.YResolution] = metadata.dpi
         main[ExifTags.Base.ResolutionUnit] = 2
@@ -246,9 +273,11 @@ def exif_of(metadata: Metadata, text: bool = True) -> Image.Exif:
 
 
 def save_options(metadata: Metadata, form: str) -> dict[str, Any]:
-    """Return what `Image.save` is to be given, so that a PNG, JPEG or WebP file carries all that it can.
+    """Return the arguments of `Image.save` that write metadata.
 
-    In JPEG, what has more than 65,000 bytes is left out.
+    Args:
+        metadata: the metadata.
+        form: "png", "jpeg" or "webp". In JPEG, metadata of more than 65,000 bytes of one kind are left out.
     """
     options = {"icc_profile": metadata.icc, "dpi": metadata.dpi}
     if form == "png":
@@ -265,7 +294,7 @@ def save_options(metadata: Metadata, form: str) -> dict[str, Any]:
 
 
 def png_chunks(metadata: Metadata) -> PngImagePlugin.PngInfo:
-    """Return the chunks of PNG with the meaning of values, text and XMP."""
+    """Return the chunks of PNG with the colour space, texts and XMP."""
     chunks = PngImagePlugin.PngInfo()
     for name, data in metadata.png_colour.items():
         chunks.add(name, data)
@@ -278,7 +307,7 @@ def png_chunks(metadata: Metadata) -> PngImagePlugin.PngInfo:
 
 
 def _photoshop(iptc: bytes | None) -> bytes | None:
-    """Return the segment of JPEG that holds records of IPTC, None if there are none or too many."""
+    """Return the segment of JPEG with records of IPTC, or None if there are no records or too many bytes."""
     if not iptc or len(iptc) > _JPEG_MOST:
         return None
     resource = b"8BIM" + struct.pack(">H2sI", _IPTC_RESOURCE, b"\0\0", len(iptc)) + iptc + bytes(len(iptc) % 2)

@@ -1,4 +1,4 @@
-"""Pairs of low and high resolution: how one is made of a picture, and cut into records."""
+"""Pairs of a low-resolution and a high-resolution image: make them from images, and cut them into records."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,15 @@ from pyimagesearch.metrics import to_uint8
 
 
 class Pair(NamedTuple):
-    """A picture or a piece of one, in both resolutions.
+    """An image or a piece of an image, in both resolutions.
 
-    `lr` is uint8 RGB [h, w, 3], `hr` uint8 RGB [S*h, S*w, 3]; `top` and `left` are the place of the piece in the
-    picture called `name`, in LR pixels; `area` is what it stands for of that picture, in HR pixels, where None means
-    its own.
+    Attributes:
+        name: the name of the image.
+        lr: uint8 RGB [h, w, 3].
+        hr: uint8 RGB [S*h, S*w, 3].
+        top: the row of the piece in the image, in LR pixels.
+        left: the column of the piece in the image, in LR pixels.
+        area: the weight of the piece when records are drawn at random, in HR pixels; see `cut`. None: its own area.
     """
 
     name: str
@@ -28,18 +32,24 @@ class Pair(NamedTuple):
 
 
 def make_pair(name: str, hr: np.ndarray, scale: int) -> Pair:
-    """Return the pair of a picture, uint8 RGB [H, W, 3], trimmed to a multiple of `scale`; LR is made by `shrink`."""
+    """Make a pair from an image. LR is made by `shrink`.
+
+    Args:
+        name: the name of the image.
+        hr: uint8 RGB [H, W, 3]. Rows and columns beyond a multiple of `scale` are cut off.
+        scale: the scaling factor of HR relative to LR.
+    """
     height, width, _ = hr.shape
     hr = hr[: height // scale * scale, : width // scale * scale]
     return Pair(name, shrink(hr, scale), hr)
 
 
 def shrink(hr: np.ndarray, scale: int) -> np.ndarray:
-    """Reduce a picture by antialiased bicubic interpolation, as MATLAB's imresize does.
+    """Reduce an image by antialiased bicubic interpolation, as MATLAB's imresize does.
 
     Args:
         hr: uint8 RGB [scale * h, scale * w, 3].
-        scale: how many times smaller the result is.
+        scale: the factor of the reduction.
 
     Returns:
         uint8 RGB [h, w, 3].
@@ -53,28 +63,38 @@ def cut(pairs: Iterable[Pair], piece_size: int, crop_size: int | None = None) ->
 
     Args:
         pairs: the pairs.
-        piece_size: the longest side of a piece, HR.
-        crop_size: the side of the crops, HR, that will be drawn from the pieces: they then overlap so that each
-            place for a crop is in one piece and no other. Pieces do not overlap if None.
+        piece_size: the longest HR side of a piece in pixels.
+        crop_size: the side of the HR crops in pixels that will be drawn from the pieces. The pieces overlap so that
+            each position of a crop is in exactly one piece. If None, pieces do not overlap.
 
     Yields:
-        The pieces; each stands for the part of the picture's area that it has of the places for a crop.
+        The pieces. Their areas are in proportion to the number of crop positions, and their sum is the area of the
+        image.
     """
     for pair in pairs:
         scale = pair.hr.shape[0] // pair.lr.shape[0]
         overlap = crop_size // scale - 1 if crop_size else 0
         (height, width, _), (hr_height, hr_width, _) = pair.lr.shape, pair.hr.shape
-        places = (height - overlap) * (width - overlap)
+        positions = (height - overlap) * (width - overlap)
         for top, bottom in spans(height, piece_size // scale, overlap):
             for left, right in spans(width, piece_size // scale, overlap):
                 lr = pair.lr[top:bottom, left:right]
                 hr = pair.hr[top * scale : bottom * scale, left * scale : right * scale]
-                share = (bottom - top - overlap) * (right - left - overlap) / places
+                share = (bottom - top - overlap) * (right - left - overlap) / positions
                 yield Pair(pair.name, lr, hr, top, left, share * hr_height * hr_width)
 
 
 def spans(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
-    """Return where each piece of a length begins and ends, if none is longer than `longest`."""
+    """Divide a length into pieces of about the same length.
+
+    Args:
+        length: the length in pixels.
+        longest: the longest piece in pixels.
+        overlap: the overlap of neighbouring pieces in pixels.
+
+    Returns:
+        The start and the end of each piece.
+    """
     count = math.ceil((length - overlap) / (longest - overlap))
     edges = [round(i * (length - overlap) / count) for i in range(count + 1)]
     return [(start, end + overlap) for start, end in pairwise(edges)]

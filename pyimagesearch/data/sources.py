@@ -1,4 +1,4 @@
-"""Where pairs of low and high resolution come from: DIV2K and the sample photographs."""
+"""Sources of pairs of low-resolution and high-resolution images: DIV2K and the sample photographs."""
 
 import dataclasses
 import io
@@ -15,60 +15,81 @@ from pyimagesearch.data.pairs import Pair, cut, make_pair
 from pyimagesearch.errors import UserError
 
 SAMPLE_PIECE_SIZE = 152
-"""The longest side of the held-out pieces of the sample photographs; the shortest is eight pixels less at most."""
+"""The longest side of held-out pieces of the sample photographs in pixels. No side is more than 8 pixels shorter."""
 
 SAMPLE_SIZE = (300, 451)
-"""The height and width of the smallest sample photograph, which is the one held out."""
+"""The height and width of the smallest sample photograph in pixels. It is the held-out one."""
 
 DIV2K_SIZE = (1404, 2040)
-"""About the height and width of a picture of DIV2K."""
+"""The approximate height and width of an image of DIV2K in pixels."""
 
 
 class Skipped(NamedTuple):
-    """A picture that is left out, and why."""
+    """An image that is skipped, and the reason."""
 
     name: str
     reason: str
 
 
 def too_small(height: int, width: int, min_size: int) -> str | None:
-    """Return why a picture of this height and width cannot be used, if it is smaller than `min_size` on any side."""
+    """Return the reason why an image is too small, or None if it is not.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+        min_size: the smallest height and width, in pixels.
+    """
     if min(height, width) < min_size:
-        return f"{width}x{height} pixels are too few, {min_size}x{min_size} are needed"
+        return f"{width}x{height} pixels are too small, {min_size}x{min_size} are needed"
     return None
 
 
-class Pictures(Protocol):
-    """Pictures in a settled order, which parts of can be sent to other processes and be read there."""
+class ImageSource(Protocol):
+    """Images in a fixed order. Parts of them can be sent to other processes and read there."""
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """About the height and width of each picture, in pixels."""
+        """The approximate height and width of each image, in pixels."""
 
     def part(self, first: int, last: int) -> Self:
-        """Return the pictures from number `first` to before `last`."""
+        """Return the images with the numbers `first` to `last` - 1.
+
+        Args:
+            first: the number of the first image, from 0.
+            last: the number after the last image.
+        """
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """Read them, one after the other."""
+        """Read the images in order. An image that cannot be used gives a `Skipped`."""
 
 
 class Source(NamedTuple):
-    """The pictures to train on, those held out, and those of which it is known already that they are left out.
+    """The images of both splits.
 
-    `unread` are files that do not claim to be pictures.
+    Attributes:
+        train: the training images.
+        test: the held-out images.
+        skipped: images that were skipped before reading.
+        unread: files that are not images by their name.
     """
 
-    train: Pictures
-    test: Pictures
+    train: ImageSource
+    test: ImageSource
     skipped: Sequence[Skipped] = ()
     unread: Sequence[Skipped] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Div2k:
-    """A part of a split of DIV2K, prepared by tensorflow-datasets in the folder `builder_dir`.
+    """A part of a split of DIV2K, prepared by tensorflow-datasets.
 
-    Pictures of less than `min_size` pixels on any side are skipped.
+    Attributes:
+        builder_dir: the folder of the prepared data set.
+        split: "train" or "validation".
+        scale: the scaling factor of HR relative to LR.
+        min_size: images with a smaller height or width, in pixels, are skipped.
+        first: the number of the first image.
+        last: the number after the last image.
     """
 
     builder_dir: str
@@ -80,15 +101,15 @@ class Div2k:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [DIV2K_SIZE] * (self.last - self.first)
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, first=self.first + first, last=self.first + last)
 
     def __iter__(self) -> Iterator[Pair | Skipped]:
-        """See `Pictures`. The PNG files are read as DIV2K has them: tensorflow-datasets keeps their bytes."""
+        """See `ImageSource`. The PNG files of DIV2K are read without a new compression."""
         builder = tfds.builder_from_directory(self.builder_dir)
         examples = builder.as_dataset(
             split=f"{self.split}[{self.first}:{self.last}]",
@@ -103,16 +124,16 @@ class Div2k:
 
 
 def div2k(dataset: str, scale: int, min_size: int, manual_dir: str | None = None) -> Source:
-    """Return DIV2K (Agustsson and Timofte, 2017), prepared by tensorflow-datasets the first time.
+    """Return DIV2K (Agustsson and Timofte, 2017). In the first call, tensorflow-datasets prepares it.
 
     Args:
-        dataset: its name in tensorflow-datasets, "div2k/bicubic_x4".
-        scale: how many times larger HR is than LR.
-        min_size: the least height and width of a picture, in pixels.
-        manual_dir: a folder with DIV2K's own four zip files; they are downloaded if None.
+        dataset: its name in tensorflow-datasets, such as "div2k/bicubic_x4".
+        scale: the scaling factor of HR relative to LR.
+        min_size: the smallest height and width of an image, in pixels.
+        manual_dir: a folder with the four zip files of DIV2K. If None, they are downloaded.
 
     Raises:
-        UserError: most pictures are smaller than `min_size`; a zip file is missing or damaged, or cannot be downloaded.
+        UserError: most images are smaller than `min_size`; or a zip file is missing, damaged or cannot be downloaded.
     """
     _check_size("most photographs of DIV2K", DIV2K_SIZE, min_size)
     builder = tfds.builder(dataset)
@@ -127,7 +148,7 @@ def div2k(dataset: str, scale: int, min_size: int, manual_dir: str | None = None
 
 def _check_size(what: str, size: tuple[int, int], min_size: int) -> None:
     if reason := too_small(*size, min_size):
-        raise UserError(f"crop size: {reason} of {what}; {min(size) // 8 * 8} works")
+        raise UserError(f"crop size: {reason} for {what}; choose at most {min(size) // 8 * 8}")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
@@ -142,14 +163,22 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except NonMatchingChecksumError as error:
         damaged = next((zip_file.filename for zip_file in zips if zip_file.filename in str(error)), "a zip file")
-        raise UserError(f"{damaged}: damaged, not the file that DIV2K offers; download it again: {needed}") from error
+        raise UserError(
+            f"{damaged}: damaged, its checksum differs from that of DIV2K; download it again: {needed}"
+        ) from error
     except (tfds.download.DownloadError, OSError) as error:
-        raise UserError(f"DIV2K cannot be downloaded; fetch {needed} and give their folder") from error
+        raise UserError(f"DIV2K cannot be downloaded; download {needed} and give their folder") from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Photographs of scikit-image by their names there, whole or in pieces; LR is made by `shrink`."""
+    """Sample photographs of scikit-image. LR is made by `shrink`.
+
+    Attributes:
+        names: the names in `skimage.data`.
+        scale: the scaling factor of HR relative to LR.
+        piece_size: the longest HR side of a piece in pixels. None: whole photographs.
+    """
 
     names: tuple[str, ...]
     scale: int
@@ -157,26 +186,26 @@ class Samples:
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return [getattr(skimage.data, name)().shape[:2] for name in self.names]
 
     def part(self, first: int, last: int) -> Self:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         return dataclasses.replace(self, names=self.names[first:last])
 
     def __iter__(self) -> Iterator[Pair]:
-        """See `Pictures`."""
+        """See `ImageSource`."""
         pairs = (make_pair(name, getattr(skimage.data, name)(), self.scale) for name in self.names)
         return cut(pairs, self.piece_size) if self.piece_size else pairs
 
 
 def sample(scale: int, min_size: int) -> Source:
-    """Return scikit-image's sample photographs: three to train on and, held out, a cat.
+    """Return the sample photographs of scikit-image: three for training, and a held-out one.
 
     Args:
-        scale: how many times larger HR is than LR.
-        min_size: the least height and width that is needed, in pixels. The cat is in six pieces, or whole if these were
-            smaller.
+        scale: the scaling factor of HR relative to LR.
+        min_size: the smallest height and width that is needed, in pixels. The held-out photograph is cut into six
+            pieces if they are large enough.
 
     Raises:
         UserError: the smallest photograph is smaller than `min_size`.

@@ -1,4 +1,4 @@
-"""The record format: its writer beside its reader, and the manifest that tells which shards are there."""
+"""The record format: write and read records, and the manifest, which lists all shards."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
 
 FORMAT = 3
-"""The version of the record format and its manifest, raised with each change of them."""
+"""The version of the record format and of the manifest. It increases with each change."""
 
 MANIFEST = "manifest.json"
 _FRAME = 16  # the bytes that TFRecord adds to each record: its length and two checksums
@@ -33,7 +33,11 @@ _FEATURES = {
 
 
 def serialize(pair: Pair) -> bytes:
-    """Return the record of a pair: its pixels as they are, and where they come from."""
+    """Serialize a pair to a record: a `tf.train.Example` with uncompressed pixels and their position in the image.
+
+    Args:
+        pair: the pair.
+    """
 
     def ints(*values: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
@@ -54,17 +58,17 @@ def serialize(pair: Pair) -> bytes:
 
 
 def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the pictures of a serialized record.
+    """Parse a serialized record.
 
     Args:
         example: a scalar string.
-        scale: how many times larger HR is than LR.
+        scale: the scaling factor of HR relative to LR.
 
     Returns:
         LR [h, w, 3] and HR [scale * h, scale * w, 3], uint8 in 0..255.
 
     Raises:
-        tf.errors.InvalidArgumentError: the record has another format, or its pictures another scale.
+        tf.errors.InvalidArgumentError: the record has another format or another scaling factor.
     """
     record = tf.io.parse_single_example(example, _FEATURES)
     tf.debugging.assert_equal(record["format"], tf.constant(FORMAT, tf.int64), "a record of another format")
@@ -75,11 +79,15 @@ def parse(example: tf.Tensor, scale: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def write_shard(path: str, pairs: Iterable[Pair]) -> dict[str, Any]:
-    """Write the records of a shard to `path`.
+    """Write the records of a shard.
+
+    Args:
+        path: the path of the shard.
+        pairs: the pairs of the records.
 
     Returns:
-        What the manifest is to tell of it: the number of `records`, `bytes`, `crc32` of all records one after the
-        other, and of each record the byte at which it begins and its area, `offsets` and `areas`.
+        The entry of the manifest: the number of `records`, the size in `bytes`, the `crc32` of all records in order,
+        and for each record its first byte, `offsets`, and its area in HR pixels, `areas`.
     """
     offsets, areas, crc32 = [0], [], 0
     with tf.io.TFRecordWriter(path) as writer:
@@ -94,31 +102,42 @@ def write_shard(path: str, pairs: Iterable[Pair]) -> dict[str, Any]:
 
 
 def shard_name(number: int, records: int) -> str:
-    """Return what a shard is called, by its number in the split and the number of its records."""
+    """Return the name of a shard, given its number in the split and the number of its records."""
     return f"{number:02d}-{records}.tfrec"
 
 
 def has_manifest(root: str) -> bool:
-    """Return whether there are finished records in a folder."""
+    """Return whether a folder has finished records.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     return tf.io.gfile.exists(os.path.join(root, MANIFEST))
 
 
 def write_manifest(root: str, scale: int, splits: Mapping[str, Mapping[str, Any]], **facts: Any) -> None:
-    """Write the manifest that makes the shards in `root`/SPLIT/NAME valid.
+    """Write the manifest of the shards `root`/SPLIT/NAME. The records are finished when it exists.
 
     Args:
-        root: a folder or `gs://` address.
-        scale: how many times larger HR is than LR.
-        splits: what `write_shard` returned, by the name of the shard, for each split.
-        facts: what else to note, for JSON.
+        root: the folder of the records, or its `gs://` address.
+        scale: the scaling factor of HR relative to LR.
+        splits: for each split the results of `write_shard` by the name of the shard.
+        **facts: further entries, for JSON.
     """
     manifest = {"format": FORMAT, "scaling_factor": scale, **facts, "splits": splits}
     with written_whole(os.path.join(root, MANIFEST)) as aside, tf.io.gfile.GFile(aside, "w") as file:
         json.dump(manifest, file)
 
 
-class Places(NamedTuple):
-    """Where records are: the shards' paths and, for each record, the number of its shard, its offset and its area."""
+class Locations(NamedTuple):
+    """The locations of records.
+
+    Attributes:
+        paths: the paths of the shards.
+        shards: for each record, the index of its shard in `paths`.
+        offsets: for each record, its first byte in the shard.
+        areas: for each record, its area in HR pixels.
+    """
 
     paths: list[str]
     shards: list[int]
@@ -126,35 +145,53 @@ class Places(NamedTuple):
     areas: list[float]
 
 
-def locate_records(filenames: Sequence[str]) -> Places:
-    """Return the places of all records in shards of one folder, in order."""
-    places = Places(list(filenames), [], [], [])
+def locate_records(filenames: Sequence[str]) -> Locations:
+    """Return the locations of all records of the given shards, which are in one folder, in order.
+
+    Args:
+        filenames: the paths of the shards.
+    """
+    locations = Locations(list(filenames), [], [], [])
     folder = os.path.dirname(filenames[0])
     manifest = _read_manifest(os.path.dirname(folder))["splits"][os.path.basename(folder)]
     for number, path in enumerate(filenames):
         shard = manifest[os.path.basename(path)]
-        places.shards.extend([number] * shard["records"])
-        places.offsets.extend(shard["offsets"])
-        places.areas.extend(shard["areas"])
-    return places
+        locations.shards.extend([number] * shard["records"])
+        locations.offsets.extend(shard["offsets"])
+        locations.areas.extend(shard["areas"])
+    return locations
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Return the serialized record, a scalar string, that begins `offset` bytes into the shard at `path`."""
+    """Read one serialized record.
+
+    Args:
+        path: the path of the shard, a scalar string.
+        offset: the first byte of the record in the shard, a scalar int64.
+
+    Returns:
+        A scalar string.
+    """
     variant = tf.raw_ops.TFRecordDatasetV2(filenames=[path], compression_type="", buffer_size=0, byte_offsets=[offset])
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1).get_single_element()
 
 
 def find_shards(root: str, split: str, scale: int) -> list[str]:
-    """Return the shards of a split, in order, once they are known to be there, of this format and of their size.
+    """Return the paths of the shards of a split, in order, after a check of their format and size.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+        split: "train" or "test".
+        scale: the scaling factor of HR relative to LR.
 
     Raises:
-        UserError: there are none, or one is missing or cut short, or they have another format or scale.
+        UserError: the records or a shard are missing or incomplete, or have another format or scaling factor.
     """
     manifest = _read_manifest(root)
     if manifest["scaling_factor"] != scale:
         raise UserError(
-            f"{root}: records for a scaling factor of {manifest['scaling_factor']}, not {scale}; choose alike"
+            f"{root}: records for a scaling factor of {manifest['scaling_factor']}, not {scale}; "
+            "choose the same scaling factor"
         )
     shards = {os.path.join(root, split, name): shard for name, shard in manifest["splits"][split].items()}
     for path, shard in shards.items():
@@ -164,26 +201,38 @@ def find_shards(root: str, split: str, scale: int) -> list[str]:
 
 
 def check_crops(root: str, crop_size: int) -> None:
-    """Check that HR crops of this side, in pixels, fit into every training record.
+    """Check that crops fit into all training records.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+        crop_size: the side of the HR crops in pixels.
 
     Raises:
-        UserError: the records were made for smaller ones.
+        UserError: the records were made for smaller crops.
     """
     largest = _read_manifest(root)["configuration"]["hr_shape"][0]
     if crop_size > largest:
         raise UserError(
-            f"{root}: records for crops of {largest} pixels, not of {crop_size}; remove the folder and make it again "
-            f"for this crop size with create_tfrecords.py, or train with crops of at most {largest}"
+            f"{root}: records for crops of {largest} pixels, not of {crop_size}; remove the folder and make the "
+            f"records again with create_tfrecords.py for this crop size, or train with crops of at most {largest}"
         )
 
 
 def has_own_lr(root: str) -> bool:
-    """Return whether the low-resolution images of the records in a folder were given rather than made."""
+    """Return whether the low-resolution images of the records were given, as opposed to made from HR images.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     return bool(_read_manifest(root).get("origin", {}).get("lr_images"))
 
 
 def fingerprint(root: str) -> str:
-    """Return 16 hexadecimal digits that tell the content of all shards in a folder from any other."""
+    """Return a checksum of the content of all shards in a folder: 16 hexadecimal digits.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
     shards = [
         (shard["bytes"], shard["crc32"])
         for split in _read_manifest(root)["splits"].values()
@@ -193,10 +242,16 @@ def fingerprint(root: str) -> str:
 
 
 def verify(root: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the path of each shard in a folder, and what is wrong with it, if anything, after reading all of it.
+    """Read all shards in a folder and compare them with the manifest.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+
+    Yields:
+        The path of each shard, and a description of its fault or None.
 
     Raises:
-        UserError: there are no finished records in the folder.
+        UserError: the folder has no finished records.
     """
     for split, shards in _read_manifest(root)["splits"].items():
         for name, shard in shards.items():
@@ -221,7 +276,11 @@ def _complaint_within(path: str, shard: Mapping[str, Any]) -> str | None:
         return "cannot be read"
     except tf.errors.DataLossError:
         return "damaged, its checksum differs"
-    return None if (records, crc32) == (shard["records"], shard["crc32"]) else "damaged, it holds other records"
+    return (
+        None
+        if (records, crc32) == (shard["records"], shard["crc32"])
+        else "damaged, its records differ from the manifest"
+    )
 
 
 def _read_manifest(root: str) -> dict[str, Any]:
@@ -230,22 +289,25 @@ def _read_manifest(root: str) -> dict[str, Any]:
         with tf.io.gfile.GFile(path) as file:
             manifest = json.load(file)
     except tf.errors.NotFoundError as error:
-        raise UserError(f"{root}: no finished records there; make them with create_tfrecords.py") from error
+        raise UserError(f"{root}: no finished records in this folder; make them with create_tfrecords.py") from error
     except ValueError as error:
         raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise UserError(f"{path}: damaged; {_MAKE_AGAIN}")
     if manifest["format"] != FORMAT:
-        raise UserError(f"{path}: records of format {manifest['format']}, not {FORMAT} as read here; {_MAKE_AGAIN}")
+        raise UserError(f"{path}: records of format {manifest['format']}, not {FORMAT}; {_MAKE_AGAIN}")
     return manifest
 
 
 @contextlib.contextmanager
 def damage_named(filenames: Sequence[str]) -> Iterator[None]:
-    """Turn TensorFlow's complaint about a damaged or vanished shard into one that names it.
+    """Turn TensorFlow's error for a damaged or missing shard into an error that names the shard.
+
+    Args:
+        filenames: the paths of the shards that the block reads, all of one split.
 
     Raises:
-        UserError: the block met such a shard.
+        UserError: a shard is damaged or missing.
     """
     try:
         yield
@@ -260,5 +322,5 @@ def damage_named(filenames: Sequence[str]) -> Iterator[None]:
         for path in filenames:
             shard = shards[os.path.basename(path)]
             if complaint := _complaint(path, shard) or _complaint_within(path, shard):
-                raise UserError(f"{path}: {complaint}; put it back as it was, or {_MAKE_AGAIN}") from error
+                raise UserError(f"{path}: {complaint}; restore it, or {_MAKE_AGAIN}") from error
         raise error

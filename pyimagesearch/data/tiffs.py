@@ -1,4 +1,4 @@
-"""TIFF files: all kinds read by libvips, and written with every channel in 8 or 16 bits."""
+"""Read all kinds of TIFF files with libvips, and write TIFF files with 8 or 16 bits per channel."""
 
 import contextlib
 import logging
@@ -21,44 +21,49 @@ from pyimagesearch.data.metadata import (
     mended_xmp,
 )
 
-logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # it tells of every tag that it does not know
-pyvips.cache_set_max(0)  # which keeps the files of the last hundred calls in memory
+logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # it warns about each unknown tag
+pyvips.cache_set_max(0)  # the cache would keep the files of the last hundred calls in memory
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANES, _EXTRA = 273, 277, 278, 279, 284, 338
 _LARGEST_VALUE, _ICC = 281, 34675
-_ALPHA = (1, 2)  # kinds of extra samples: premultiplied or not, libvips gives the latter
+_ALPHA = (1, 2)  # kinds of extra samples: with premultiplied alpha or not; libvips returns the latter
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _CIELAB = 0, 1, 2, 8
 _KINDS = {"char": "signed", "short": "signed", "int": "signed", "uint": "unsigned"} | dict.fromkeys(
     ("float", "double"), "floating point"
-)  # of samples, by libvips' names
+)  # of samples, by the names of libvips
 _STRIP = 2**20  # bytes
-_LARGEST_CLASSIC = 4_000_000_000  # bytes: above, offsets need the 64 bits of BigTIFF
+_LARGEST_CLASSIC = 4_000_000_000  # bytes: larger files need the 64-bit offsets of BigTIFF
 
 
 class TiffError(Exception):
-    """A TIFF file gives no image; the text is the reason, in one line."""
+    """A TIFF file cannot be read as an image. The text is the reason, in one line."""
 
 
 class Header(NamedTuple):
-    """The tags of a TIFF file's first image, and of its directories of EXIF and GPS, by the tag of the directory."""
+    """The header of a TIFF file.
+
+    Attributes:
+        tags: the values of the tags of the first image.
+        inner: the values of the tags of its EXIF and GPS directories, by the tag of the directory.
+    """
 
     tags: dict[int, Any]
     inner: dict[int, dict[int, Any]]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, as stored."""
+        """The height and width of the stored image in pixels."""
         return self.tags[_HEIGHT], self.tags[_WIDTH]
 
     @property
     def orientation(self) -> int:
-        """EXIF's orientation."""
+        """The EXIF orientation."""
         return self.tags.get(ExifTags.Base.Orientation, 1)
 
     @property
     def metadata(self) -> Metadata:
-        """What the image carries."""
+        """The metadata of the image."""
         tags = self.tags
         iptc = tags.get(IPTC_TAG)
         return Metadata(
@@ -76,10 +81,13 @@ def is_tiff(head: bytes) -> bool:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the tags of the first image of a file that is open at its beginning.
+    """Read the tags of the first image.
+
+    Args:
+        file: a file open for reading bytes, at its beginning.
 
     Raises:
-        TiffError: there are none.
+        TiffError: the header is damaged.
     """
     try:
         head = file.read(16)
@@ -93,13 +101,13 @@ def read_header(file: BinaryIO) -> Header:
         if not all(isinstance(side, int) and side > 0 for side in header.size):
             raise ValueError("no size")
     except DAMAGE as error:
-        raise TiffError("damaged, or not a picture") from error
+        raise TiffError("damaged, or not an image") from error
     return header
 
 
-def _directory(file: BinaryIO, head: bytes, place: int, group: int | None) -> dict[int, Any]:
+def _directory(file: BinaryIO, head: bytes, offset: int, group: int | None) -> dict[int, Any]:
     directory = ImageFileDirectory_v2(head if 43 in head[2:4] else head[:8], group=group)
-    file.seek(place)
+    file.seek(offset)
     directory.load(file)
     values = {}
     for tag in list(directory):
@@ -110,24 +118,28 @@ def _directory(file: BinaryIO, head: bytes, place: int, group: int | None) -> di
 
 
 def _numbers(tags: dict[int, Any], tag: int) -> tuple[Any, ...]:
-    """Return the values of a tag, of which there may be none."""
+    """Return the values of a tag, which can be missing."""
     value = tags.get(tag, ())
     return value if isinstance(value, tuple) else (value,)
 
 
 def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
-    """Read the first image, whatever its compression, planes, byte order and kind of TIFF.
+    """Read the first image, with any compression, planes, byte order and kind of TIFF.
+
+    Args:
+        file: a file open for reading bytes.
+        header: from `read_header`.
 
     Returns:
-        The pixels as stored, uint8 or uint16 [H, W, C]: C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4
-        for RGB with transparency, which is not premultiplied; white is the largest value. And whether they are CMYK
-        instead, [H, W, 4].
+        The stored pixels and whether they are CMYK. The pixels are uint8 or uint16 [H, W, C]: C is 1 for grey, 2 for
+        grey with transparency, 3 for RGB, 4 for RGB with transparency or for CMYK. Alpha is not premultiplied, and
+        white is the largest value.
 
     Raises:
-        TiffError: it is cut short, or of a kind that is not read.
+        TiffError: the file is incomplete or of an unsupported kind.
     """
     if header.tags.get(_PHOTOMETRIC) == _CIELAB:
-        raise TiffError("colours of CIELAB; save it as RGB")
+        raise TiffError("CIELAB colours are not supported; save it as RGB")
     file.seek(0)
     try:
         source = pyvips.Source.new_from_memory(file.read())
@@ -135,10 +147,10 @@ def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
         if image.format not in ("uchar", "ushort"):
             bits = max(_numbers(header.tags, _BITS), default=1)
             kind = _KINDS.get(image.format, image.format)
-            raise TiffError(f"pixels of {bits} bits, {kind}; save it with 8 or 16 bits a channel, unsigned")
+            raise TiffError(f"pixels of {bits} bits, {kind}; save it with 8 or 16 unsigned bits per channel")
         data = image.write_to_memory()
     except pyvips.Error as error:
-        raise TiffError(f"damaged, or not a picture that can be read ({_said(error)})") from error
+        raise TiffError(f"damaged, or not an image of a supported format ({_said(error)})") from error
     dtype = np.uint8 if image.format == "uchar" else np.uint16
     pixels = np.frombuffer(data, dtype).reshape(image.height, image.width, image.bands)
     if image.interpretation == "cmyk":
@@ -147,13 +159,13 @@ def read_pixels(file: BinaryIO, header: Header) -> tuple[np.ndarray, bool]:
 
 
 def _said(error: pyvips.Error) -> str:
-    """Return the first thing that libvips says of what is wrong."""
+    """Return the first reason in an error of libvips."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line.split(": ", 1)[1] for line in lines if ": " in line), "libvips does not know it")
+    return next((line.split(": ", 1)[1] for line in lines if ": " in line), "unknown to libvips")
 
 
 def _channels(header: Header, image: pyvips.Image) -> int:
-    """Return how many channels are grey or RGB and transparency; others are of no known meaning."""
+    """Return the number of channels that are grey, RGB or transparency. Other channels have no defined meaning."""
     colours = 1 if image.interpretation in ("b-w", "grey16") else 3
     extra = _numbers(header.tags, _EXTRA)
     transparent = image.bands > colours and (not extra or extra[0] in _ALPHA)
@@ -161,19 +173,23 @@ def _channels(header: Header, image: pyvips.Image) -> int:
 
 
 def _in_full_range(pixels: np.ndarray, header: Header) -> np.ndarray:
-    """Return pixels of which the header says that fewer bits are used, such as 12 of 16, with all of them used."""
+    """Scale pixels to the full range of their dtype if the header says that fewer bits are used, such as 12 of 16."""
     stated = max(_numbers(header.tags, _LARGEST_VALUE), default=0)
     full = np.iinfo(pixels.dtype).max
     whole_bits = isinstance(stated, int) and 255 < stated < full and not stated & (stated + 1)
     if pixels.dtype != np.uint16 or not whole_bits or pixels.max() > stated:
-        return pixels  # or the largest value that this image happens to have
+        return pixels  # the header has the largest value of this image, or nothing
     return np.round(pixels * (full / stated)).astype(np.uint16)
 
 
 def write(path: str, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Write pixels, uint8 or uint16 [H, W, C], with all that they carry; above 4 GB as BigTIFF.
+    """Write a TIFF file; if it is larger than 4 GB, as BigTIFF.
 
-    C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4 for RGB with transparency.
+    Args:
+        path: the path of the file.
+        pixels: uint8 or uint16 [H, W, C]. C is 1 for grey, 2 for grey with transparency, 3 for RGB, 4 for RGB with
+            transparency.
+        metadata: the metadata.
     """
     large = pixels.nbytes > _LARGEST_CLASSIC
     head = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) if large else b"II*\0" + struct.pack("<L", 8)
@@ -195,7 +211,7 @@ def write(path: str, pixels: np.ndarray, metadata: Metadata) -> None:
 
 
 def _describe(directory: ImageFileDirectory_v2, pixels: np.ndarray) -> None:
-    """Put the tags that say how pixels are stored into a directory."""
+    """Add the tags that describe the storage of the pixels to a directory."""
     height, width, channels = pixels.shape
     rows = max(1, min(height, _STRIP // pixels[0].nbytes))
     starts = range(0, height, rows)

@@ -1,1 +1,1 @@
-"""Evaluation: how close results come to the truth."""
+"""Evaluation: measure how close results are to their ground truth."""

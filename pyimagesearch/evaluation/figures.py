@@ -1,4 +1,4 @@
-"""Figures of results beside their truth."""
+"""Figures of results beside their ground truth."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,11 +10,18 @@ from matplotlib.patches import Rectangle
 from pyimagesearch.inference.comparison import most_detailed, shrunk
 
 TRUTH_INSET_SIZE = 160
-"""The side of an inset's part of a picture beside its truth, in pixels."""
+"""The side of the part of an image that an inset shows, in pixels."""
 
 
 class Truth(NamedTuple):
-    """A picture's title, its truth, and by name what models made of it, uint8 RGB [H, W, 3], and a caption for each."""
+    """A row of a figure.
+
+    Attributes:
+        title: the title of the image.
+        hr: the ground truth, uint8 RGB [H, W, 3].
+        results: the results by the name of the model, as `hr`.
+        captions: the captions of the results, by the name of the model.
+    """
 
     title: str
     hr: np.ndarray
@@ -23,7 +30,11 @@ class Truth(NamedTuple):
 
 
 def against_truth(rows: Sequence[Truth]) -> Figure:
-    """Draw pictures whose truth is known, a row each: the whole, then the place with the most detail in each result."""
+    """Draw results and their ground truth. Each row has the whole image, then the most detailed part of each result.
+
+    Args:
+        rows: the rows. All have the same number of results.
+    """
     columns = 2 + max(len(row.results) for row in rows)
     figure = Figure((3.2 * columns, 3.6 * len(rows)), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):

@@ -1,4 +1,4 @@
-"""What an evaluation is written down as: tables, JSON, CSV, a figure, and how everything was measured."""
+"""The reports of an evaluation: tables, JSON, CSV, a figure, and the protocol of the measures."""
 
 import csv
 import io
@@ -18,14 +18,18 @@ from pyimagesearch.evaluation.scores import PSNR_OF_EQUALS, Score
 from pyimagesearch.files import written_whole
 
 FIGURE_ROWS = 5
-"""How many images a figure shows at most."""
+"""The largest number of images in a figure."""
 
 
 class Measured(NamedTuple):
-    """How models were measured.
+    """The conditions of an evaluation.
 
-    At which `scale`, which `models` by their names, what `computed`, which `vgg` features if any, and whether any
-    inputs were `degraded`.
+    Attributes:
+        scale: the scaling factor.
+        models: the paths of the models by name.
+        computed: the runtime, precision and device.
+        vgg: the VGG layers and weights of the perceptual distance, or None if it was not measured.
+        degraded: whether inputs of a benchmark were degraded.
     """
 
     scale: int
@@ -36,7 +40,7 @@ class Measured(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What was measured on a benchmark."""
+    """The results of a benchmark."""
 
     benchmark: Benchmark
     rows: Sequence[Row]
@@ -51,44 +55,43 @@ COLUMNS = {
     "perceptual_distance": ("perceptual distance", ".3f"),
     "grid": ("grid", ".2f"),
     "detail": ("detail", ".2f"),
-    "seconds": ("s/picture", ".2f"),
+    "seconds": ("s/image", ".2f"),
 }
-"""The heading of each measure in tables, and how its numbers are written."""
+"""The heading of each measure in tables, and the format of its numbers."""
 
 
 def protocol(measured: Measured) -> dict[str, str]:
-    """Say how everything is measured."""
-    said = {
-        "pictures": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
-        "means": "of the pictures' own figures",
+    """Return a description of each measure and of the conditions, by name."""
+    texts = {
+        "images": f"8 bits, results clipped and rounded; {measured.scale} pixels cut from each side",
+        "means": "over the measures of single images",
         "psnr_y": f"PSNR on Y of ITU-R BT.601 (16..235), peak 255, at most {PSNR_OF_EQUALS:.0f} dB",
         "ssim_y": "SSIM on that Y: Gaussian window of 11 x 11 pixels, sigma 1.5, K1 0.01, K2 0.03, range 255",
         "psnr_rgb": "the same on red, green and blue together",
         "ssim_rgb": "the mean of the three channels",
         "lr_psnr": "PSNR on RGB of the result, reduced again by antialiased bicubic interpolation, against the input; "
         "1 pixel cut from each side",
-        "perceptual_distance": f"of the features of whole images, {measured.vgg}: each place's vector divided by its "
-        "length, the squared distance summed over channels, the mean over places and, of several, layers; LPIPS "
+        "perceptual_distance": f"of the features of whole images, {measured.vgg}: the vector at each position divided "
+        "by its length, the squared distance summed over channels, the mean over positions and layers; LPIPS "
         "(Zhang et al., arXiv 1801.03924) without its learned weights",
-        "grid": f"energy of the Laplacian of that Y at each place of the {measured.scale} x {measured.scale} pixels "
-        f"that an input pixel becomes, the largest over the smallest: up to {metrics.NO_GRID} in photographs, more "
-        "where a pattern repeats and in what is as soft as bicubic interpolation",
-        "detail": "energy of the Laplacian of that Y over the original's: 1 is as sharp as it, less is softer",
-        "seconds": "to compute a result in memory, after a first one that is not timed",
-        "degradation": "of LR, where its table says so: blurred by a Gaussian (its standard deviation in LR pixels), "
-        "then Gaussian noise added (its standard deviation in levels, other values in each channel, seeded by the "
-        "CRC-32 of the name), then stored as JPEG (libjpeg's quality, colours at half the resolution) and read again; "
-        "8 bits after each",
-        "bicubic": "interpolation with a = -0.5, as tf.image.resize does it",
-        "blend": "weights between those of the first and the second model, that share of the way",
+        "grid": f"energy of the Laplacian of that Y at each position of the {measured.scale} x {measured.scale} pixels "
+        f"of an input pixel, the largest divided by the smallest: up to {metrics.NO_GRID} in photographs, "
+        "higher if a pattern repeats and if the result is as soft as bicubic interpolation",
+        "detail": "energy of the Laplacian of that Y, divided by that of the ground truth: less than 1 is softer",
+        "seconds": "to compute a result in memory, after a first result that is not timed",
+        "degradation": "of LR in tables that name it: Gaussian blur (standard deviation in LR pixels), then Gaussian "
+        "noise (standard deviation in levels, independent in each channel, seeded by the CRC-32 of the name), then "
+        "JPEG (the quality of libjpeg, colours at half the resolution); rounded to 8 bits after each step",
+        "bicubic": "interpolation with a = -0.5, by tf.image.resize",
+        "alpha": "interpolated weights: 1 - alpha times those of the first model plus alpha times those of the second",
         "computed": measured.computed,
     }
     used = {"perceptual_distance": measured.vgg, "degradation": measured.degraded}
-    return {name: text for name, text in said.items() if used.get(name, True)}
+    return {name: text for name, text in texts.items() if used.get(name, True)}
 
 
 def lr_origin(benchmark: Benchmark) -> str:
-    """Say where the inputs of a benchmark come from."""
+    """Return a description of the LR images of a benchmark."""
     origin = f"the benchmark's own LRx{benchmark.scale}"
     if benchmark.lr_is_made:
         origin = "made from HR by antialiased bicubic interpolation, as MATLAB's imresize does, in 8 bits"
@@ -96,13 +99,21 @@ def lr_origin(benchmark: Benchmark) -> str:
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, Score]:
-    """Return each model's means."""
+    """Return the mean score of each model.
+
+    Args:
+        rows: from `benchmarks.evaluate`.
+    """
     models = dict.fromkeys(row.model for row in rows)
     return {model: means([row for row in rows if row.model == model]) for model in models}
 
 
 def table(scores: Mapping[str, Score]) -> str:
-    """Return a Markdown table of scores by name, aligned so that it reads well at a terminal, too."""
+    """Return a Markdown table of scores by name, with aligned columns for terminals.
+
+    Args:
+        scores: the scores by the name of their row. A measure that a score does not have is left out.
+    """
     shown = [column for column in COLUMNS if None not in [getattr(score, column) for score in scores.values()]]
     lines = [["", *(COLUMNS[column][0] for column in shown)]]
     for name, score in scores.items():
@@ -118,23 +129,33 @@ def table(scores: Mapping[str, Score]) -> str:
 
 
 def section(result: Result) -> str:
-    """Return a benchmark's heading and table, as Markdown."""
+    """Return the heading and the table of a benchmark, as Markdown."""
     benchmark, rows = result
-    heading = f"## {benchmark.name}, ×{benchmark.scale}, pictures: {len(benchmark.files)}"
+    heading = f"## {benchmark.name}, ×{benchmark.scale}, images: {len(benchmark.files)}"
     return f"{heading}\n\n{table(by_model(rows))}\n\nLR: {lr_origin(benchmark)}."
 
 
 def markdown(results: Sequence[Result], measured: Measured) -> str:
-    """Return the tables of all benchmarks and how everything was measured, as Markdown."""
+    """Return the tables of all benchmarks and the protocol, as Markdown.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+    """
     headings = {column: heading for column, (heading, _) in COLUMNS.items()}
-    said = "\n".join(f"- {headings.get(name, name)}: {text}" for name, text in protocol(measured).items())
+    measures = "\n".join(f"- {headings.get(name, name)}: {text}" for name, text in protocol(measured).items())
     models = "\n".join(f"- {name}: `{path}`" for name, path in measured.models.items())
-    parts = [*map(section, results), f"## Models\n\n{models}", f"## How it was measured\n\n{said}"]
+    parts = [*map(section, results), f"## Models\n\n{models}", f"## How it was measured\n\n{measures}"]
     return "# Evaluation\n\n" + "\n\n".join(parts) + "\n"
 
 
 def as_json(results: Sequence[Result], measured: Measured) -> str:
-    """Return the means of all benchmarks, of which files and how everything was measured, as JSON."""
+    """Return the means of all benchmarks, the paths of the models and the protocol, as JSON.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+    """
     content = {
         "protocol": protocol(measured),
         "models": dict(measured.models),
@@ -142,7 +163,7 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
             benchmark.name: {
                 "scale": benchmark.scale,
                 "lr": lr_origin(benchmark),
-                "pictures": len(benchmark.files),
+                "images": len(benchmark.files),
                 "means": {model: score._asdict() for model, score in by_model(rows).items()},
             }
             for benchmark, rows in results
@@ -152,21 +173,31 @@ def as_json(results: Sequence[Result], measured: Measured) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Return a line for each picture of each model, as CSV."""
+    """Return a table with a row for each image and model, as CSV.
+
+    Args:
+        results: the results of all benchmarks.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["benchmark", "picture", "model", *Score._fields])
+    writer.writerow(["benchmark", "image", "model", *Score._fields])
     for benchmark, rows in results:
-        writer.writerows([benchmark.name, row.picture, row.model, *row.score] for row in rows)
+        writer.writerows([benchmark.name, row.image, row.model, *row.score] for row in rows)
     return text.getvalue()
 
 
 def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> None:
-    """Write the tables of some benchmarks into a folder, as Markdown, JSON and CSV."""
+    """Write the tables of benchmarks to a folder: results.md, results.json and images.csv.
+
+    Args:
+        results: the results of all benchmarks.
+        measured: the conditions.
+        folder: the folder, which must exist.
+    """
     texts = {
         "results.md": markdown(results, measured),
         "results.json": as_json(results, measured),
-        "pictures.csv": as_csv(results),
+        "images.csv": as_csv(results),
     }
     for name, text in texts.items():
         with written_whole(os.path.join(folder, name)) as aside, open(aside, "w", encoding="utf-8") as file:
@@ -174,18 +205,23 @@ def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> 
 
 
 def from_worst_to_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:
-    """Draw what the methods make of at most `FIGURE_ROWS` images, evenly spread in the order of the last one's PSNR."""
+    """Draw the results of at most `FIGURE_ROWS` images, which are evenly spaced in the last model's PSNR.
+
+    Args:
+        result: the results of a benchmark.
+        methods: functions that upscale images, by the name of the model.
+    """
     benchmark, rows = result
     last = [row.score.psnr_y for row in rows if row.model == rows[-1].model]
-    places = np.linspace(0, len(last) - 1, min(FIGURE_ROWS, len(last)))
-    numbers = np.argsort(last)[places.round().astype(int)]
+    positions = np.linspace(0, len(last) - 1, min(FIGURE_ROWS, len(last)))
+    numbers = np.argsort(last)[positions.round().astype(int)]
     return against_truth([_truth(benchmark, number, rows, methods) for number in numbers])
 
 
 def _truth(benchmark: Benchmark, number: int, rows: Sequence[Row], methods: Mapping[str, Upscale]) -> Truth:
     pair = benchmark.read(number)
     captions = {
-        row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.picture == pair.name
+        row.model: f"{row.score.psnr_y:.2f} dB / {row.score.ssim_y:.4f}" for row in rows if row.image == pair.name
     }
     results = {name: upscale(pair.lr) for name, upscale in methods.items()}
     return Truth(pair.name, pair.hr, results, captions)

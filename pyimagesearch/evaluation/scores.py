@@ -1,4 +1,4 @@
-"""What is measured of a result whose truth is known; training, inference and evaluation alike do it here."""
+"""The measures of a result with known ground truth. Training, inference and evaluation use the same functions."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,14 +11,26 @@ from pyimagesearch import metrics
 from pyimagesearch.data.pairs import Pair, shrink
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
-"""From the original and the result, both uint8 RGB [H, W, 3]."""
+"""A function of the ground truth and the result, both uint8 RGB [H, W, 3]."""
 
 PSNR_OF_EQUALS = 100.0
-"""What counts, in dB, where there is no error at all and PSNR is infinite."""
+"""The PSNR in dB that is used for equal images, instead of infinity."""
 
 
 class Score(NamedTuple):
-    """What is measured of a result: see `reports.protocol`."""
+    """The measures of a result; see `reports.protocol` and `pyimagesearch.metrics`.
+
+    Attributes:
+        psnr_y: PSNR on Y in dB.
+        ssim_y: SSIM on Y.
+        psnr_rgb: PSNR on RGB in dB.
+        ssim_rgb: SSIM on RGB.
+        lr_psnr: PSNR on RGB in dB between the input and the reduced result.
+        perceptual_distance: `metrics.perceptual_distance`, or None if it was not measured.
+        grid: `metrics.grid`.
+        detail: `metrics.detail`.
+        seconds: the time to compute the result.
+    """
 
     psnr_y: float
     ssim_y: float
@@ -32,14 +44,14 @@ class Score(NamedTuple):
 
 
 def score(pair: Pair, sr: np.ndarray, scale: int, distance: Distance | None, seconds: float) -> Score:
-    """Measure a result that took so many seconds.
+    """Measure a result.
 
     Args:
-        pair: the input and the original.
+        pair: the input and its ground truth.
         sr: the result, uint8 RGB [S*h, S*w, 3].
-        scale: S.
-        distance: from `perceptual_distance`; features are not compared if None.
-        seconds: what it took.
+        scale: the scaling factor S. The width of the border that is not counted is also S.
+        distance: from `perceptual_distance`. If None, the perceptual distance is not measured.
+        seconds: the time to compute the result.
     """
 
     def psnr(true: np.ndarray, test: np.ndarray, border: int, channels: metrics.Channels) -> float:
@@ -59,13 +71,19 @@ def score(pair: Pair, sr: np.ndarray, scale: int, distance: Distance | None, sec
 
 
 def perceptual_distance(vgg: keras.Model) -> Distance:
-    """Return `metrics.perceptual_distance` as a function of two images of any size, compiled for the strategy."""
+    """Return `metrics.perceptual_distance` as a compiled function of two images of any size.
+
+    It runs under the current strategy.
+
+    Args:
+        vgg: from `VGG.build`.
+    """
     strategy = tf.distribute.get_strategy()
 
     def on_replica(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         return metrics.perceptual_distance(vgg, hr[None], sr[None])[0]
 
-    @tf.function(reduce_retracing=True)  # static shapes, as TPUs want them, until a second size comes
+    @tf.function(reduce_retracing=True)  # static shapes for TPUs, until a second size is used
     def distance(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(on_replica, args=(hr, sr)))[0]
 
@@ -73,13 +91,13 @@ def perceptual_distance(vgg: keras.Model) -> Distance:
 
 
 def score_all(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, distance: Distance | None = None) -> list[Score]:
-    """Measure several results of one size, as `score` does, in no time.
+    """Measure several results of the same size with `score`. Their `seconds` are 0.
 
     Args:
         lr: the inputs, uint8 RGB [N, h, w, 3].
-        hr: the originals, uint8 RGB [N, S*h, S*w, 3].
+        hr: the ground truth, uint8 RGB [N, S*h, S*w, 3].
         sr: the results, as `hr`.
-        distance: as for `score`.
+        distance: see `score`.
     """
     scale = hr.shape[1] // lr.shape[1]
     pairs = (Pair(str(number), *images) for number, images in enumerate(zip(lr, hr, strict=True)))
@@ -87,6 +105,10 @@ def score_all(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, distance: Distance
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the means of some scores, None where nothing was measured."""
+    """Return the mean of each measure, or None for a measure that was not made.
+
+    Args:
+        scores: at least one score.
+    """
     columns = zip(*scores, strict=True)
     return Score(*(None if column[0] is None else float(np.mean(column)) for column in columns))

@@ -1,1 +1,1 @@
-"""Inference: trained generators, and whole pictures and films made larger by them."""
+"""Inference: load trained generators and upscale whole images and videos."""

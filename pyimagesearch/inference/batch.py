@@ -18,22 +18,22 @@ from tqdm import tqdm
 from pyimagesearch.data.image_io import (
     ENDING_FORMATS,
     FORMATS,
-    PICTURE_ENDINGS,
-    Picture,
-    PictureError,
+    IMAGE_ENDINGS,
+    ImageError,
+    LoadedImage,
     check_size,
-    read_picture,
+    read_image,
     read_size,
-    write_picture,
+    write_image,
 )
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import fault, find_files, fitting_name, kinds, printable, reason, save_figure, written_whole
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import View, before_and_after, view
-from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_picture
+from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_image
 from pyimagesearch.inference.video import FILM_ENDINGS, count_frames, upscale_film
 
-ENDINGS = PICTURE_ENDINGS + FILM_ENDINGS
+ENDINGS = IMAGE_ENDINGS + FILM_ENDINGS
 """What the names of files end with that are taken from folders."""
 
 FILM_RESULT = ".mp4"
@@ -228,9 +228,9 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
             continue
         file = job.source
         try:
-            before = read_picture(file)
+            before = read_image(file)
             file = job.target
-            after = read_picture(file, limited=False)
+            after = read_image(file, limited=False)
         except Exception as error:  # whatever becomes of one file, the rest goes on
             yield Failure(file, _why(error))
             continue
@@ -253,14 +253,14 @@ def _enlarge_pictures(
         ThreadPoolExecutor(1) as writer,
         tqdm(total=sum(map(_pixels, jobs)), unit=" pixels", unit_scale=True, disable=None) as progress,
     ):
-        reading = collections.deque([reader.submit(read_picture, job.source) for job in jobs[:1]])
+        reading = collections.deque([reader.submit(read_image, job.source) for job in jobs[:1]])
         writing = None
         for number, job in enumerate(jobs):
-            reading.extend(reader.submit(read_picture, job.source) for job in jobs[number + 1 : number + 2])
+            reading.extend(reader.submit(read_image, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
                 check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
-                after = upscale_picture(before, upscale, outscale, progress.update)
+                after = upscale_image(before, upscale, outscale, progress.update)
             except Exception as error:  # whatever becomes of one file, the rest goes on
                 yield Failure(job.source, _why(error))
             else:
@@ -279,19 +279,19 @@ def _why(error: Exception) -> str:
     """Return why nothing could be made of a file, in one line."""
     if isinstance(error, OUT_OF_MEMORY):
         return "too large for the memory of this machine"
-    return str(error) if isinstance(error, PictureError | UserError) else fault(error)
+    return str(error) if isinstance(error, ImageError | UserError) else fault(error)
 
 
 def _why_not_written(target: str, error: Exception) -> str:
     """Return why a result could not be written, in one line."""
-    if isinstance(error, (PictureError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
+    if isinstance(error, (ImageError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
         return f"{printable(target)} cannot be written: {reason(error)}"
     return _why(error)
 
 
-def _write(job: Job, before: Picture, after: Picture, form: str, compare: bool, done: Done) -> None:
+def _write(job: Job, before: LoadedImage, after: LoadedImage, form: str, compare: bool, done: Done) -> None:
     with written_whole(job.target) as aside:
-        write_picture(aside, after, form)
+        write_image(aside, after, form)
     done(job)
     if compare:
         save_figure(before_and_after(before, after), job.comparison)
@@ -308,7 +308,7 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
 
 def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None, done: Done) -> Iterator[Failure]:
     def enlarge(frame: np.ndarray) -> np.ndarray:
-        return upscale_picture(Picture(frame), upscale, outscale).pixels
+        return upscale_image(LoadedImage(frame), upscale, outscale).pixels
 
     try:
         with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
@@ -331,7 +331,7 @@ def write_page(jobs: Sequence[Job], path: str) -> None:
 def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
     for job in jobs:
         try:
-            before, after = read_picture(job.source), read_picture(job.target, limited=False)
+            before, after = read_image(job.source), read_image(job.target, limited=False)
             yield view(os.path.relpath(job.target, folder), before, after)
         except Exception as error:  # as above
             said = printable(job.source), printable(job.target), _why(error)

@@ -1,4 +1,4 @@
-"""Before and after: a picture beside each result, and a page with a slider for each."""
+"""Comparisons of inputs and results: a figure for each result, and a page with sliders."""
 
 import base64
 import html
@@ -13,32 +13,44 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.inset_locator import mark_inset
 from PIL import Image
 
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.data.metadata import fitting_profile
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import written_whole
 from pyimagesearch.metrics import to_uint8
 
 WHOLE_SIZE = 1000
-"""The longest side of a whole picture in a figure, in pixels."""
+"""The longest side of a whole image in a figure, in pixels."""
 
 VIEW_SIZE = 1200
-"""The longest side of what a page shows of a result, in pixels."""
+"""The longest side of the part of a result on a page, in pixels."""
 
 INSET_PARTS = 12
-"""How many times smaller than the picture's longest side an inset's part of it is, before and after."""
+"""The longest side of an image divided by the side of the part that an inset shows."""
 
 
 class View(NamedTuple):
-    """What a page shows of a picture, before and after, as addresses of embedded JPEG files."""
+    """The part of an image on a page.
+
+    Attributes:
+        name: the name of the image.
+        before: the bicubic interpolation, as a data URL of a JPEG file.
+        after: the result, in the same form.
+    """
 
     name: str
     before: str
     after: str
 
 
-def view(name: str, before: Picture, after: Picture) -> View:
-    """Return the middle of a result, pixel by pixel, and the same part of the picture enlarged by interpolation."""
+def view(name: str, before: LoadedImage, after: LoadedImage) -> View:
+    """Return the middle of a result at its full resolution, and the same part of the input upscaled by interpolation.
+
+    Args:
+        name: the name of the image.
+        before: the input.
+        after: the result.
+    """
     height, width, _ = after.pixels.shape
     top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
     part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
@@ -54,7 +66,7 @@ def _as_url(image: np.ndarray, icc: bytes | None) -> str:
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, what is transparent over white."""
+    """Return an image [H, W, C] as uint8 RGB, composited over white."""
     pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     colours = pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
     if pixels.shape[-1] in (1, 3):
@@ -66,15 +78,20 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 def _enlarged_part(
     before: np.ndarray, whole: tuple[int, ...], top: int, left: int, height: int, width: int
 ) -> np.ndarray:
-    """Enlarge that part of a picture by interpolation which is at this place of it when it has the shape `whole`."""
+    """Upscale an image to the shape `whole` by bicubic interpolation, and return a part of the result."""
     down, across = before.shape[0] / whole[0], before.shape[1] / whole[1]
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
     image = Image.fromarray(np.ascontiguousarray(_rgb(before)))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
-def before_and_after(before: Picture, after: Picture) -> Figure:
-    """Draw a picture, enlarged by interpolation, beside its result, each with an inset of where the most detail is."""
+def before_and_after(before: LoadedImage, after: LoadedImage) -> Figure:
+    """Draw the upscaled input and the result side by side, each with an inset of the most detailed part.
+
+    Args:
+        before: the input.
+        after: the result.
+    """
     height, width, _ = after.pixels.shape
     top, left, size = most_detailed(after.pixels, max(64, max(height, width) // INSET_PARTS))
     insets = {
@@ -89,19 +106,27 @@ def before_and_after(before: Picture, after: Picture) -> Figure:
         inset.imshow(image, extent=(left, left + size, top + size, top))
         inset.set(xticks=[], yticks=[])
         for line in mark_inset(whole, inset, loc1=1, loc2=2, fc="none", ec="blue"):
-            line.set_in_layout(False)  # otherwise room is made for the lines, and the pictures shrink
+            line.set_in_layout(False)  # otherwise the layout reserves space for the lines
     return figure
 
 
 def shrunk(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W, C] as uint8 RGB, at most `WHOLE_SIZE` pixels high and wide."""
+    """Return an image [H, W, C] as uint8 RGB, reduced to at most `WHOLE_SIZE` pixels in height and width."""
     image = Image.fromarray(np.ascontiguousarray(_rgb(pixels)))
     image.thumbnail((WHOLE_SIZE, WHOLE_SIZE))
     return np.asarray(image)
 
 
 def most_detailed(pixels: np.ndarray, size: int) -> tuple[int, int, int]:
-    """Return top, left and side, at most `size`, of the square of a picture that has the strongest edges."""
+    """Return the square of an image with the strongest edges.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, C].
+        size: the side of the square in pixels. It is smaller in images that are smaller.
+
+    Returns:
+        The top row, the left column and the side in pixels.
+    """
     height, width, _ = pixels.shape
     size = min(height, width, size)
     grey = cv2.cvtColor(shrunk(pixels), cv2.COLOR_RGB2GRAY)
@@ -152,17 +177,21 @@ _FIGURE = """<figure>
 <div class="pair" style="--place: 50%">
 <img src="{before}" alt="{name}, bicubic interpolation"><img class="after" src="{after}" alt="{name}, SRGAN">
 <div class="line"></div>
-<input type="range" min="0" max="100" step="0.1" value="50" aria-label="Where {name} is divided">
+<input type="range" min="0" max="100" step="0.1" value="50" aria-label="Position of the line in {name}">
 </div>
 </figure>
 """
 
 
 def write_page(path: str, views: Iterable[View]) -> None:
-    """Write a page that needs no other file, with a slider between before and after for each view.
+    """Write an HTML page with a slider for each view. The page needs no other files.
+
+    Args:
+        path: the path of the page.
+        views: from `view`.
 
     Raises:
-        UserError: there is a page that this has not written.
+        UserError: another page exists at this path.
     """
     check_page(path)
     head, foot = _PAGE.format(size=VIEW_SIZE).split("@@")
@@ -174,10 +203,14 @@ def write_page(path: str, views: Iterable[View]) -> None:
 
 
 def check_page(path: str) -> None:
-    """Raise a UserError if there is a page that `write_page` has not written."""
+    """Check that a page can be written to a path.
+
+    Raises:
+        UserError: the path has a page that `write_page` has not written.
+    """
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             if _TITLE not in file.read(1000):
                 raise UserError(
-                    f"{path}: is not a page of this program, so it stays; choose another folder for results"
+                    f"{path}: exists and is not a page of this program; choose another folder for the results"
                 )

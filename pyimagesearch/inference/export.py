@@ -1,4 +1,4 @@
-"""A generator in the formats of other runtimes, SavedModel, ONNX and LiteRT, or in half the space."""
+"""Export a generator to SavedModel, ONNX or LiteRT, or to a Keras file with 16-bit weights."""
 
 import contextlib
 import importlib
@@ -21,7 +21,14 @@ from pyimagesearch.inference.generators import fold_batch_norm
 
 
 class Format(NamedTuple):
-    """How a format's files or folders end, of which dtype its pictures are, what Keras calls it, what it needs."""
+    """An export format.
+
+    Attributes:
+        ending: the ending of its files or folders.
+        dtype: the dtype of its images.
+        keras_name: its name in Keras, or None.
+        package: the Python package that it needs besides TensorFlow, or None.
+    """
 
     ending: str
     dtype: str
@@ -38,44 +45,47 @@ FORMATS = {
 
 
 def require_package(format: str) -> None:
-    """Import what a format needs besides TensorFlow.
+    """Import the package that a format needs besides TensorFlow.
+
+    Args:
+        format: a key of `FORMATS`.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     if package := FORMATS[format].package:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"the format {format} needs {error.name}; pip install -r requirements-export.txt"
+                f"the format {format} needs {error.name}; run pip install -r requirements-export.txt"
             ) from error
 
 
 def choose_output(
     model: str, format: str, output: str | None = None, overwrite: bool = False, beside: str | None = None
 ) -> str:
-    """Return where a model is exported to.
+    """Return the path of an export.
 
     Args:
         model: the path of the model.
         format: a key of `FORMATS`.
-        output: where to; by default beside the model, with the format's ending.
-        overwrite: whether an earlier export there may be replaced; anything else is left alone all the same.
-        beside: the path that takes the place of the model's in that default.
+        output: the path to write to. By default it is beside the model, with the ending of the format.
+        overwrite: whether an existing export may be replaced. Other files are never replaced.
+        beside: a path that replaces `model` in the default of `output`.
 
     Raises:
-        UserError: something is there that must stay, or a result of that format cannot be there.
+        UserError: the path exists and must not be replaced, or is invalid for the format.
     """
     ending = FORMATS[format].ending
     path = output or os.path.splitext(beside or model)[0] + ending
     if path.startswith("gs://"):
-        raise UserError(f"{path}: exports are written to this machine alone; give a path on it")
+        raise UserError(f"{path}: exports are written to this machine only; give a local path")
     if not _is_folder(format) and not path.endswith(ending):
-        raise UserError(f"{path}: the format {format} makes a file that ends in {ending}; name it so")
+        raise UserError(f"{path}: files of the format {format} end in {ending}; choose such a name")
     path = os.path.normpath(path)
     if os.path.realpath(path) == os.path.realpath(model):
-        raise UserError(f"{path}: the model itself, which stays as it is; choose another name")
+        raise UserError(f"{path}: is the model itself, which must not be replaced; choose another name")
     if os.path.lexists(path):
         _check_replaceable(path, format, overwrite)
     return path
@@ -87,19 +97,21 @@ def _is_folder(format: str) -> bool:
 
 def _check_replaceable(path: str, format: str, overwrite: bool) -> None:
     if not overwrite:
-        raise UserError(f"{path}: exists already; allow it to be overwritten, or choose another name")
+        raise UserError(f"{path}: already exists; allow overwriting, or choose another name")
     is_export = tf.saved_model.contains_saved_model if _is_folder(format) else os.path.isfile
     if not is_export(path):
-        raise UserError(f"{path}: not an export of the format {format}, so it is left alone; choose another name")
+        raise UserError(f"{path}: exists and is not an export of the format {format}; choose another name")
 
 
 def export(generator: keras.Model, format: str, output: str) -> None:
-    """Write a generator in another format. It appears when it is complete, in place of an earlier one.
+    """Export a generator. The file appears when it is complete, and replaces an earlier one.
 
-    Its input is called `lr`, RGB [B, H, W, 3] in 0..255, its output `sr`, RGB [B, S*H, S*W, 3] in 0..255, for any B, H
-    and W. Both are uint8 in a SavedModel, whose signature is "serving_default", and float32 in ONNX and LiteRT; for
-    8 bits, round and clip what those give. Batch normalization has gone into the convolutions. A `.keras` file holds
-    the generator as it is, to be trained further, too, but its weights in 16 bits; when loaded, they have 32 again.
+    The input `lr` is RGB [B, H, W, 3] in 0..255. The output `sr` is RGB [B, S*H, S*W, 3] in 0..255. B, H and W are
+    arbitrary. Both are uint8 in a SavedModel, whose signature is "serving_default", and float32 in ONNX and LiteRT. To
+    get 8 bits from float32, round and clip the output. Batch normalization is folded into the convolutions.
+
+    A `.keras` file has the unchanged network, which can be trained further. Its weights are stored in 16 bits and
+    loaded as float32.
 
     Args:
         generator: from `generators.load_generator`.
@@ -107,14 +119,14 @@ def export(generator: keras.Model, format: str, output: str) -> None:
         output: from `choose_output`.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the file cannot be written.
     """
     try:
         with written_whole(output) as aside, _quiet():
             _write(generator, FORMATS[format], aside)
     except OSError as error:
-        place = os.path.dirname(output) or "."
-        raise UserError(f"{place}: cannot be written to ({reason(error)}); choose another folder") from error
+        folder = os.path.dirname(output) or "."
+        raise UserError(f"{folder}: cannot be written to ({reason(error)}); choose another folder") from error
 
 
 def _write(generator: keras.Model, format: Format, path: str) -> None:
@@ -127,10 +139,10 @@ def _write(generator: keras.Model, format: Format, path: str) -> None:
 
 
 def _halve(generator: keras.Model, path: str) -> None:
-    """Save a generator with its weights in 16 bits."""
+    """Save a generator with 16-bit weights."""
     if any(np.abs(weight).max() > np.finfo(np.float16).max for weight in generator.get_weights()):
         raise UserError(
-            "the format keras: this generator has weights too large for 16 bits; keep the file that it is in"
+            "the format keras: this generator has weights that are too large for 16 bits; use its present file"
         )
     generator.save(path)
     with zipfile.ZipFile(path) as file:
@@ -161,12 +173,12 @@ def _network(generator: keras.Model, dtype: str) -> keras.Model:
     sr = generator(keras.ops.cast(lr, "float32"))  # [B, S*H, S*W, 3]
     if dtype == "uint8":
         sr = keras.ops.saturate_cast(keras.ops.round(sr), dtype)
-    return keras.Model(lr, {"sr": sr})  # a dict, whose key is the output's name in all formats
+    return keras.Model(lr, {"sr": sr})  # the key of the dict is the name of the output in all formats
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what converters tell of their work."""
+    """Suppress log messages and warnings of the converters."""
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

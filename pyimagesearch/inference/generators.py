@@ -1,4 +1,8 @@
-"""A trained generator, prepared for whole pictures: how far it sees, and how it becomes faster without changing."""
+"""Trained generators, prepared for whole images.
+
+This module loads and interpolates generators, computes their receptive fields, and rewrites them into networks that
+compute the same results faster.
+"""
 
 import logging
 import math
@@ -17,7 +21,7 @@ from pyimagesearch.layers import PackedConv2D
 
 
 class _Nothing(layers.Layer):
-    """Stands in the place of a batch normalization that has been folded away."""
+    """The identity: it replaces a batch normalization that has been folded into a convolution."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return inputs
@@ -37,40 +41,61 @@ _POINTWISE = (
 
 
 def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
-    """Return the paths of the pretrained and the SRGAN generator.
+    """Return the paths of the pretrained generator and of the SRGAN generator.
 
     Args:
-        paths: where trained ones are.
-        trained: whether to insist on them; otherwise, those of the project are taken if there is no trained SRGAN.
+        paths: the folders of a training.
+        trained: whether to return the generators of that training even if they do not exist. Otherwise, the generators
+            that come with the project replace them if there is no trained SRGAN generator.
+
+    Returns:
+        Two paths: `(pretrained, srgan)`.
     """
     if trained or tf.io.gfile.exists(paths.generator):
         return paths.pretrained_generator, paths.generator
-    logging.info("no trained SRGAN in %s: taking the one that came with the project", paths.outputs)
+    logging.info("no trained SRGAN generator in %s: using the one that comes with the project", paths.outputs)
     return SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"]
 
 
-def choose_mixture(paths: Paths, share: float | None, trained: bool = False) -> tuple[list[str], float | None]:
-    """Return the path of the generator that a `share` of SRGAN stands for, or two and the share; None stands for 1.
+def choose_interpolation(paths: Paths, alpha: float | None, trained: bool = False) -> tuple[list[str], float | None]:
+    """Return the generators that are needed for an interpolation with `alpha`.
 
-    The other arguments are those of `choose_paths`.
+    Args:
+        paths: as in `choose_paths`.
+        alpha: from 0, the pretrained generator, to 1, SRGAN. None means 1.
+        trained: as in `choose_paths`.
+
+    Returns:
+        The arguments of `load_interpolated`: one path and None for `alpha` 0 or 1, otherwise two paths and `alpha`.
     """
     pretrained, srgan = choose_paths(paths, trained)
-    if share in (None, 1):
+    if alpha in (None, 1):
         return [srgan], None
-    return ([pretrained], None) if share == 0 else ([pretrained, srgan], share)
+    return ([pretrained], None) if alpha == 0 else ([pretrained, srgan], alpha)
 
 
-def load_mixture(paths: Sequence[str], share: float | None) -> keras.Model:
-    """Load a generator, or with a `share` of the second the mixture of two, as `load_generator` and `blend` do."""
+def load_interpolated(paths: Sequence[str], alpha: float | None) -> keras.Model:
+    """Load one generator, or load two and interpolate their weights.
+
+    Args:
+        paths: one path, or with `alpha` the paths of the pretrained generator and of the SRGAN generator.
+        alpha: None, or the weight of the second generator from 0 to 1; see `interpolate`.
+
+    Raises:
+        UserError: see `load_generator` and `interpolate`.
+    """
     loaded = [load_generator(path) for path in paths]
-    return loaded[0] if share is None else blend(*loaded, share)
+    return loaded[0] if alpha is None else interpolate(*loaded, alpha)
 
 
 def load_generator(path: str) -> keras.Model:
-    """Load a generator from a `.keras` file or `gs://` address, refusing files that want to run code.
+    """Load a generator from a `.keras` file.
+
+    Args:
+        path: a path, or a `gs://` address.
 
     Raises:
-        UserError: there is no such file, it wants to run code, or it holds something other than a generator.
+        UserError: the file does not exist, contains Python code, or is not a generator.
     """
     if not tf.io.gfile.exists(path):
         raise UserError(f"{path}: no such model; make it with train_srgan.py")
@@ -79,50 +104,62 @@ def load_generator(path: str) -> keras.Model:
         scaling_factor(generator)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         if "safe_mode" in str(error):
-            raise UserError(
-                f"{path}: it wants to run code of its own, which is refused; use only models of train_srgan.py"
-            ) from error
+            raise UserError(f"{path}: contains Python code, which is not run; use a model of train_srgan.py") from error
         raise UserError(f"{path}: not a generator; make one with train_srgan.py") from error
     return generator
 
 
-def blend(faithful: keras.Model, sharp: keras.Model, share: float) -> keras.Model:
-    """Return a generator whose weights lie between those of two (Wang et al., arXiv 1809.00219, section 3.4).
+def interpolate(pretrained: keras.Model, srgan: keras.Model, alpha: float) -> keras.Model:
+    """Interpolate the weights of two generators: `(1 - alpha) * pretrained + alpha * srgan`.
+
+    See "network interpolation" in Wang et al., arXiv 1809.00219, section 3.4.
 
     Args:
-        faithful: the pretrained generator.
-        sharp: the SRGAN generator that came of it.
-        share: of `sharp`, from 0 to 1.
+        pretrained: the pretrained generator.
+        srgan: the SRGAN generator that was fine-tuned from it.
+        alpha: from 0, the pretrained generator, to 1, SRGAN.
+
+    Returns:
+        A new generator.
 
     Raises:
-        UserError: they are different networks.
+        UserError: the generators are different networks.
     """
-    pairs = list(zip(faithful.get_weights(), sharp.get_weights(), strict=False))
-    if len(faithful.weights) != len(sharp.weights) or any(one.shape != other.shape for one, other in pairs):
-        raise UserError("a mixture: the two generators are different networks; give a pretrained one and its SRGAN")
-    blended = keras.models.clone_model(sharp)
-    blended.set_weights([(1 - share) * one + share * other for one, other in pairs])
-    return blended
+    pairs = list(zip(pretrained.get_weights(), srgan.get_weights(), strict=False))
+    if len(pretrained.weights) != len(srgan.weights) or any(one.shape != other.shape for one, other in pairs):
+        raise UserError(
+            "interpolation: the two generators are different networks; "
+            "give a pretrained generator and the SRGAN generator that was trained from it"
+        )
+    interpolated = keras.models.clone_model(srgan)
+    interpolated.set_weights([(1 - alpha) * one + alpha * other for one, other in pairs])
+    return interpolated
 
 
 def common_scale(models: Mapping[str, keras.Model]) -> int:
-    """Return how many times larger all of some generators, by name, make pictures.
+    """Return the scaling factor that all generators have.
+
+    Args:
+        models: generators by name.
 
     Raises:
-        UserError: they differ in that.
+        UserError: the generators have different scaling factors.
     """
     scales = {scaling_factor(model): name for name, model in models.items()}
     if len(scales) > 1:
         different = ", ".join(f"{name} ×{scale}" for scale, name in scales.items())
-        raise UserError(f"one table holds generators of one scale only: {different}; measure them apart")
+        raise UserError(f"the generators have different scaling factors: {different}; measure them in separate runs")
     return next(iter(scales))
 
 
 def scaling_factor(generator: keras.Model) -> int:
-    """Return how many times larger a generator makes pictures.
+    """Return the scaling factor of a generator: the height of `sr` divided by the height of `lr`.
+
+    Args:
+        generator: a model from [B, h, w, 3].
 
     Raises:
-        ValueError: it does not turn pictures into larger pictures.
+        ValueError: the network does not upscale RGB images by a whole number of at least 2.
     """
     _, height, width, channels = keras.ops.shape(generator(tf.zeros((1, 8, 12, 3))))
     scale = height // 8
@@ -132,10 +169,16 @@ def scaling_factor(generator: keras.Model) -> int:
 
 
 class Halves(NamedTuple):
-    """A generator in two networks, one after the other, and how many of its input's pixels each sees to every side.
+    """A generator, split into two networks that are computed one after the other.
 
-    The trunk computes features [B, h, w, F] of LR pictures, the head enlarges them. The trunk sees far and is light in
-    memory, the head is heavy but sees little.
+    The trunk has a large receptive field and needs little memory. The head has a small receptive field and needs much
+    memory, because it computes at the resolution of the result.
+
+    Attributes:
+        trunk: computes features [B, h, w, F] of LR images [B, h, w, 3].
+        head: computes images [B, S*h, S*w, 3] of the features.
+        trunk_reach: the radius of the trunk's receptive field, in LR pixels.
+        head_reach: the radius of the head's receptive field, in LR pixels.
     """
 
     trunk: keras.Model
@@ -145,10 +188,13 @@ class Halves(NamedTuple):
 
 
 def split(generator: keras.Model) -> Halves:
-    """Split a generator where its residual trunk ends, after the last addition.
+    """Split a generator after its last addition, where the residual trunk ends.
+
+    Args:
+        generator: from `load_generator`.
 
     Raises:
-        UserError: it has no such place, or layers of which it is not known how far they see.
+        UserError: the generator has no addition, or has layers whose receptive field is unknown.
     """
     reach = _reaches(generator)
     additions = [layer for layer in generator.layers if isinstance(layer, layers.Add)]
@@ -165,7 +211,7 @@ def split(generator: keras.Model) -> Halves:
 
 
 def _reaches(generator: keras.Model) -> dict[int, Fraction]:
-    """Return how far each tensor's pixels see to every side, in pixels of the input, by the tensor's id."""
+    """Return the radius of the receptive field of each tensor, in pixels of the input, by the tensor's id."""
     reaches, scales = {}, {}
     for operation in generator.operations:  # in the order of computation
         inputs = [] if isinstance(operation, layers.InputLayer) else keras.tree.flatten(operation.input)
@@ -177,18 +223,23 @@ def _reaches(generator: keras.Model) -> dict[int, Fraction]:
             scale *= operation.block_size
         elif not isinstance(operation, _POINTWISE):
             raise UserError(
-                f"{generator.name}: its layer {operation.name} is of an unknown kind; use models of train_srgan.py"
+                f"{generator.name}: the receptive field of its layer {operation.name} is unknown; "
+                "use a model of train_srgan.py"
             )
         reaches[id(operation.output)], scales[id(operation.output)] = reach, scale
     return reaches
 
 
 def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Model:
-    """Return a generator that computes the same without batch normalization, which goes into the convolutions before.
+    """Fold each batch normalization into the convolution before it.
 
     Args:
-        generator: any; a batch normalization that follows no convolution stays.
-        dtype: the policy of its layers; the first and the last convolution, and what is outside them, stay float32.
+        generator: any generator. A batch normalization that does not follow a convolution is kept.
+        dtype: the dtype policy of the layers. The first and the last convolution, the layers before the first one and
+            the layers after the last one are computed in float32.
+
+    Returns:
+        A new generator that computes the same function as inference with `generator` does.
     """
     convolutions = [layer for layer in generator.layers if isinstance(layer, layers.Conv2D)]
     names = [layer.name for layer in generator.layers]
@@ -214,11 +265,14 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
 
 
 def pack_last_convolution(head: keras.Model, scale: int) -> keras.Model:
-    """Return a head that computes the same, its last convolution in a way that is faster on CPUs, if it can be.
+    """Replace the last convolution of a head by `PackedConv2D`, which is faster on CPUs, if the width allows it.
 
     Args:
         head: from `split`.
-        scale: the number that divides the width of all that it makes.
+        scale: the scaling factor. It divides the width of all images that the head computes.
+
+    Returns:
+        A new head that computes the same function, or `head` itself if its last convolution cannot be packed.
     """
     last = [layer for layer in head.layers if isinstance(layer, layers.Conv2D)][-1]
     if scale % max(2, last.kernel_size[1] // 2):
@@ -234,7 +288,7 @@ def pack_last_convolution(head: keras.Model, scale: int) -> keras.Model:
 
 
 def _norms_after(convolutions: Sequence[layers.Conv2D], generator: keras.Model) -> dict[str, layers.BatchNormalization]:
-    """Return the batch normalizations that follow a convolution, by its name."""
+    """Return the batch normalizations that follow a convolution, by the name of the convolution."""
     makers = {id(convolution.output): convolution.name for convolution in convolutions}
     return {
         makers[id(layer.input)]: layer

@@ -1,4 +1,4 @@
-"""What made each result, so that a second run makes again what is now asked for differently, and nothing else."""
+"""Records of how each result was made, so that a second run makes only results whose source or settings changed."""
 
 import contextlib
 import enum
@@ -14,34 +14,34 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.files import is_local, printable, written_whole
 
 NAME = ".srgan-results.jsonl"
-"""The file in a folder of results that tells what made them, a line each; of two of one result, the later counts."""
+"""The file in a folder of results. It has a line for each result; the last line of a result counts."""
 
 
 class State(enum.Enum):
-    """What is known of a result."""
+    """The state of a result before a run."""
 
-    MISSING = "not there"
-    CURRENT = "made of this source by these settings"
-    OUTDATED = "made of another source or by other settings"
-    FOREIGN = "not known to be made by this program, or changed since"
+    MISSING = "missing"
+    CURRENT = "made from this source with these settings"
+    OUTDATED = "made from another source or with other settings"
+    FOREIGN = "not made by this program, or changed afterwards"
 
 
 def settings_of(
-    models: Sequence[str], share: float | None, outscale: float | None, faithful: bool = False
+    models: Sequence[str], alpha: float | None, outscale: float | None, faithful: bool = False
 ) -> dict[str, Any]:
-    """Return what results depend on besides their source.
+    """Return the settings that results depend on.
 
     Args:
-        models: the paths of the generators; what counts is what the files hold.
-        share: of the second in their mixture.
-        outscale: how many times larger the results are, None for what the generator makes.
-        faithful: whether results, reduced again, are their inputs.
+        models: the paths of the generators. The settings have checksums of the files.
+        alpha: the weight of the second generator in an interpolation, from 0 to 1, or None.
+        outscale: the size of the results relative to the inputs. None: the scaling factor of the generator.
+        faithful: whether a reduced result equals its input.
 
     Raises:
         UserError: a file cannot be read.
     """
     generators = [_sha256(path) for path in models]
-    return {"generators": generators, "share": share, "outscale": outscale, "faithful": faithful}
+    return {"generators": generators, "share": alpha, "outscale": outscale, "faithful": faithful}
 
 
 def _sha256(path: str) -> str:
@@ -55,13 +55,13 @@ def _sha256(path: str) -> str:
 
 
 class Results:
-    """The results in a folder, and what made them."""
+    """The results in a folder, with their sources and settings."""
 
     def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
-        """Read what the folder tells.
+        """Read the file `NAME` of the folder.
 
         Args:
-            folder: where the results are; it need not be there yet.
+            folder: the folder of the results. It need not exist.
             settings: from `settings_of`.
         """
         self.folder = folder
@@ -74,7 +74,12 @@ class Results:
             self._shorten()
 
     def state(self, source: str, target: str) -> State:
-        """Return what is known of the result `target`, if it is to be made of `source`."""
+        """Return the state of the result `target` of `source`.
+
+        Args:
+            source: the path of the input.
+            target: the path of the result.
+        """
         self._sources[target] = made_of = _identity(source)
         if not os.path.exists(target):
             return State.MISSING
@@ -85,7 +90,12 @@ class Results:
         return State.CURRENT if same else State.OUTDATED
 
     def note(self, source: str, target: str) -> None:
-        """Note that the result `target` has just been made of `source`, as that was when `state` was asked."""
+        """Record that `target` has been made from `source`, in the version of `source` at the call of `state`.
+
+        Args:
+            source: the path of the input.
+            target: the path of the result.
+        """
         made_of = self._sources.get(target) or _identity(source)
         entry = {"result": _identity(target)[1:], "source": made_of, "settings": self.settings}
         self._known[self._name(target)] = entry
@@ -96,7 +106,7 @@ class Results:
         return os.fsencode(os.path.relpath(target, self.folder)).decode(errors="backslashreplace")
 
     def _read(self) -> int:
-        """Read all lines that are whole, and return their number."""
+        """Read all complete lines, and return their number."""
         count = 0
         with contextlib.suppress(FileNotFoundError), open(self.path, encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -107,17 +117,17 @@ class Results:
         return count
 
     def _shorten(self) -> None:
-        """Leave out the lines that later ones have replaced."""
+        """Remove lines that later lines have replaced."""
         with written_whole(self.path) as aside, open(aside, "w", encoding="utf-8") as file:
             file.writelines(_line(name, entry) for name, entry in self._known.items())
 
 
 def _identity(path: str) -> list[Any] | None:
-    """Return what tells a file from others and from what it was before, without its name; None if it is not there."""
+    """Return a hash of the path, the size and the time of change of a file, or None if it does not exist."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        place = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
-        return [place, status.st_size, status.st_mtime_ns]
+        path_hash = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
+        return [path_hash, status.st_size, status.st_mtime_ns]
     return None
 
 

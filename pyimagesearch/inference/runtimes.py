@@ -1,4 +1,4 @@
-"""What computes a network: TensorFlow, or on CPUs OpenVINO, which is faster there."""
+"""Runtimes that compute a network: TensorFlow, or OpenVINO, which is faster on CPUs."""
 
 import functools
 import importlib.util
@@ -16,27 +16,33 @@ from pyimagesearch import devices
 from pyimagesearch.errors import UserError
 
 Network = Callable[[np.ndarray], np.ndarray]
-"""From [1, h, w, C] to [1, h', w', C'], of the network's dtypes."""
+"""A function from [1, h, w, C] to [1, h', w', C'], with the dtypes of the network."""
 
 RUNTIMES = ("auto", "tensorflow", "openvino")
 
 
 def choose_runtime(runtime: str) -> str:
-    """Return "tensorflow" or "openvino" for one of these or "auto"; "auto" is OpenVINO where it is installed, on CPUs.
+    """Resolve the runtime "auto".
+
+    Args:
+        runtime: "tensorflow", "openvino" or "auto", which is OpenVINO on CPUs if it is installed.
+
+    Returns:
+        "tensorflow" or "openvino".
 
     Raises:
-        UserError: OpenVINO is asked for, but not installed.
+        UserError: OpenVINO was chosen but is not installed.
     """
     installed = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and not installed:
-        raise UserError("the runtime openvino: it is not installed; pip install -r requirements-openvino.txt")
+        raise UserError("the runtime openvino is not installed; run pip install -r requirements-openvino.txt")
     if runtime != "auto":
         return runtime
     return "openvino" if installed and devices.is_cpu() else "tensorflow"
 
 
 def describe(runtime: str, precision: str) -> str:
-    """Return what computes, in words."""
+    """Return a description of the runtime, the precision and the device."""
     gpus = tf.config.list_physical_devices("GPU") if runtime == "tensorflow" else []
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus[:1]]
     return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
@@ -46,29 +52,29 @@ _thread = threading.local()
 
 
 def count_devices(runtime: str) -> int:
-    """Return how many devices compute: all GPUs of the current strategy, otherwise one."""
+    """Return the number of devices: all GPUs of the current strategy, otherwise 1."""
     return len(_mirrored_devices()) if runtime == "tensorflow" else 1
 
 
 def threads(devices: int) -> ThreadPoolExecutor:
-    """Return as many threads as there are devices; each computes networks on a device of its own."""
+    """Return a pool with one thread for each device. Each thread computes networks on its own device."""
     numbers = iter(range(devices))
     return ThreadPoolExecutor(devices, initializer=lambda: setattr(_thread, "device", next(numbers)))
 
 
 def _mirrored_devices() -> list[str | None]:
-    """Return the devices of the current strategy; None is TensorFlow's own choice."""
+    """Return the devices of the current strategy. None means that TensorFlow chooses the device."""
     strategy = tf.distribute.get_strategy()
     return list(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else [None]
 
 
 def compile_network(network: keras.Model, runtime: str, precision: str) -> Network:
-    """Return a network as a function of pictures or features of any size, which `threads` can call at once.
+    """Return a network as a function of images or features of any size, which several threads can call in parallel.
 
     Args:
         network: a model from [B, h, w, C].
         runtime: "tensorflow", on the current strategy, or "openvino", on the CPU.
-        precision: "float32" or "bfloat16", for OpenVINO; TensorFlow's is that of the network's layers.
+        precision: "float32" or "bfloat16", for OpenVINO. TensorFlow uses the dtype policies of the layers.
     """
     return _openvino(network, precision) if runtime == "openvino" else _tensorflow(network)
 
@@ -81,7 +87,7 @@ def _tensorflow(network: keras.Model) -> Network:
 
 
 def _on_device(network: keras.Model, device: str | None) -> Network:
-    """Compile a network for all sizes at once, on one of the devices that have its weights."""
+    """Compile a network for images of any size, on one device."""
     any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), network.input.dtype)
 
     @tf.function(input_signature=[any_size])
@@ -89,12 +95,12 @@ def _on_device(network: keras.Model, device: str | None) -> Network:
         with tf.device(device):
             return network(x)
 
-    compiled = compute.get_concrete_function()  # in this thread, which has the strategy
+    compiled = compute.get_concrete_function()  # the strategy is set in this thread only
     return lambda x: compiled(tf.constant(x)).numpy()
 
 
 def _on_tpu(network: keras.Model) -> Network:
-    """Compile a network for each size; all cores compute the same."""
+    """Compile a network for each size of images. All TPU cores compute the same."""
     strategy = tf.distribute.get_strategy()
 
     @tf.function
@@ -106,7 +112,7 @@ def _on_tpu(network: keras.Model) -> Network:
 
 @functools.cache
 def _core() -> Any:
-    """Return OpenVINO itself, always the same: of several, each leaves signals without a stack when it goes."""
+    """Return the core of OpenVINO. It is created once, because its deletion removes the stack of signal handlers."""
     import openvino
 
     return openvino.Core()
@@ -117,7 +123,7 @@ def _openvino(network: keras.Model, precision: str) -> Network:
 
     signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
     function = tf.function(lambda x: network(x, training=False), input_signature=signature)
-    model = openvino.convert_model(function, share_weights=False)  # those of a network that may be gone soon
+    model = openvino.convert_model(function, share_weights=False)  # the network may be deleted before the model
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     compiled = _core().compile_model(model, "CPU", hint)
 
@@ -126,7 +132,7 @@ def _openvino(network: keras.Model, precision: str) -> Network:
             return compiled(x, share_inputs=True, share_outputs=True)[0]  # valid until the next call
         except RuntimeError as error:
             if "Failed to allocate" in str(error):
-                raise MemoryError("OpenVINO cannot allocate what it needs") from error
+                raise MemoryError("OpenVINO cannot allocate memory") from error
             raise
 
     return compute

@@ -1,4 +1,4 @@
-"""Whole pictures, made larger by a generator, in tiles that leave no seams, or by interpolation."""
+"""Upscale whole images with a generator, in tiles without seams, or with bicubic interpolation."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pyimagesearch import devices
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference.consistency import hold_colours, project
 from pyimagesearch.inference.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
@@ -23,37 +23,42 @@ from pyimagesearch.inference.runtimes import compile_network, count_devices, thr
 from pyimagesearch.metrics import to_integers, to_uint8
 
 TILE = 1024
-"""The side of the largest window, in LR pixels, that goes through the generator's trunk at once."""
+"""The largest side, in LR pixels, of a tile for the trunk of a generator."""
 
 HEAD_TILE = 128
-"""The side of the largest window, in LR pixels, that goes through its head at once."""
+"""The largest side, in LR pixels, of a tile for the head of a generator."""
 
 VISIBLE = 1 / 32
-"""The least opacity of pixels whose colours count; below, there is little left of them in 8 bits."""
+"""The smallest opacity, in 0..1, of pixels whose colours are used. Premultiplied colours below it are inaccurate."""
 
-_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601, full range
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # luma of ITU-R BT.601 with full range
 
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
-"""What is raised where a picture needs more memory than there is."""
+"""The exceptions for too little memory."""
 
 
 class Piece(NamedTuple):
-    """A part of a length: what is computed, and the part of it that counts, both from the start of the length."""
+    """A piece of a length, in pixels from its start.
+
+    Attributes:
+        outer: the part that is computed.
+        inner: the part of `outer` whose result is used.
+    """
 
     outer: slice
     inner: slice
 
 
 def pieces(length: int, longest: int, reach: int) -> list[Piece]:
-    """Divide a length so that what counts of each piece depends on nothing outside that piece.
+    """Divide a length into pieces whose inner parts do not depend on pixels outside the piece.
 
     Args:
-        length: of what is divided.
-        longest: how long a piece may be, more than twice `reach`.
-        reach: how far beyond its place a result depends on the input.
+        length: the length in pixels.
+        longest: the longest piece in pixels, more than twice `reach`.
+        reach: the radius of the receptive field in pixels.
 
     Returns:
-        Pieces of one size whose inner parts make up the length.
+        Pieces of the same size. Their inner parts cover the length without overlap.
     """
     count = max(1, -(-(length - 2 * reach) // (longest - 2 * reach)))
     size = -(-(length + (count - 1) * 2 * reach) // count)
@@ -66,9 +71,9 @@ def pieces(length: int, longest: int, reach: int) -> list[Piece]:
 
 
 class Upscaler:
-    """Makes pictures larger by a generator; each result is that of the whole picture, whatever the tiles are.
+    """Upscales images with a generator. The result does not depend on the tiles.
 
-    Reduced again, a result has the colours of its input: see `consistency`.
+    A reduced result has the colours of its input; see `consistency`.
     """
 
     def __init__(
@@ -84,18 +89,18 @@ class Upscaler:
         Args:
             generator: from `generators.load_generator`.
             runtime: "tensorflow" or "openvino".
-            precision: "float32" or "bfloat16", which is for pictures of 8 bits; those of 16 are computed in float32.
-            tile: the side of the largest window, in LR pixels, that is computed at once; by default `TILE`.
-            faithful: whether a result, reduced again, is to be its input to the pixel, as far as its range permits.
+            precision: "float32" or "bfloat16". Images of 16 bits are computed in float32.
+            tile: the largest side of a tile in LR pixels; by default `TILE`.
+            faithful: whether a reduced result must equal its input in each pixel, as far as the range of pixels allows.
 
         Raises:
-            UserError: tiles of that size are too small for what the generator sees, or it cannot be split.
+            UserError: the tiles are not larger than the receptive field, or the generator cannot be split.
         """
         self.scale = scaling_factor(generator)
         self.devices = count_devices(runtime)
         self.precision = precision
         self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful)
-        in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts by itself
+        in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts the layers itself
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
         trunk, head, self.trunk_reach, self.head_reach = split(folded)
         if devices.is_cpu():
@@ -106,18 +111,19 @@ class Upscaler:
         self.tile = tile or max(TILE, 3 * self.reach)
         if self.tile <= 2 * self.reach:
             raise UserError(
-                f"tiles of {tile} pixels: too small, the generator sees {self.reach} pixels to each side; take more"
+                f"tiles of {tile} pixels: too small, the radius of the receptive field is {self.reach} pixels; "
+                f"choose more than {2 * self.reach}"
             )
 
     def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Make a picture larger.
+        """Upscale an image.
 
         Args:
             lr: RGB [h, w, 3], uint8 or uint16.
-            progress: is called with the number of LR pixels done since the last call.
+            progress: a function that is called with the number of LR pixels computed since the last call.
 
         Returns:
-            RGB [S*h, S*w, 3] of the same dtype. If the three channels of `lr` are equal, so are those of the result.
+            RGB [S*h, S*w, 3] of the same dtype. If `lr` is grey, with equal channels, the result is grey.
         """
         if lr.dtype == np.uint16 and self.precision != "float32":
             return self._exact(lr, progress)
@@ -131,31 +137,36 @@ class Upscaler:
                 if self.tile // 2 <= 2 * self.reach:
                     raise
                 self.tile //= 2
-                logging.warning("out of memory: going on with tiles of %d pixels", self.tile)
+                logging.warning("out of memory: continuing with tiles of %d pixels", self.tile)
 
     def agree(self, lr: np.ndarray, sr: np.ndarray) -> None:
-        """Make a result agree with its input, in place; both have one channel or three."""
+        """Make a result consistent with its input, in place.
+
+        Args:
+            lr: the input [h, w, C], uint8 or uint16; C is 1 or 3.
+            sr: the result [S*h, S*w, C] of the same dtype.
+        """
         if self.faithful:
             project(lr, sr)
         hold_colours(lr, sr)
 
     @functools.cached_property
     def _exact(self) -> Self:
-        """What computes pictures of 16 bits: bfloat16 has 8."""
+        """The upscaler for images of 16 bits, because bfloat16 has only 8 bits of precision."""
         return self._make_exact()
 
     def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[int], None]) -> np.ndarray:
-        """Return what the generator makes, [S*h, S*w, 3], or of what is grey the luma, [S*h, S*w, 1]."""
+        """Return the result of the generator, [S*h, S*w, 3], or its luma [S*h, S*w, 1] for a grey image."""
         height, width, _ = lr.shape
         sr = np.empty((self.scale * height, self.scale * width, 1 if is_grey else 3), lr.dtype)
-        share = max(math.ceil(height / self.devices) + 2 * self.reach, 3 * self.reach)  # of each GPU, in rows
+        share = max(math.ceil(height / self.devices) + 2 * self.reach, 3 * self.reach)  # rows of each GPU
         longest = min(share, self.tile), self.tile
         windows = (pieces(*lengths, self.reach) for lengths in zip((height, width), longest, strict=True))
 
         def upscale(window: tuple[Piece, Piece]) -> int:
             rows, columns = window
             pixels = lr[rows.outer, columns.outer].astype(np.float32) * (255 / np.iinfo(lr.dtype).max)
-            self._enlarge(self.trunk(pixels[None])[0], rows, columns, sr)
+            self._compute_head(self.trunk(pixels[None])[0], rows, columns, sr)
             return (rows.inner.stop - rows.inner.start) * (columns.inner.stop - columns.inner.start)
 
         with threads(self.devices) as pool:
@@ -163,17 +174,17 @@ class Upscaler:
                 progress(done)
         return sr
 
-    def _enlarge(self, features: np.ndarray, rows: Piece, columns: Piece, sr: np.ndarray) -> None:
-        """Put what the head makes of a window's features [h, w, F] into its place in the result."""
+    def _compute_head(self, features: np.ndarray, rows: Piece, columns: Piece, sr: np.ndarray) -> None:
+        """Compute the head on the features [h, w, F] of a tile, and write its result to `sr`."""
         windows = (within(piece, HEAD_TILE, self.head_reach) for piece in (rows, columns))
         for top, left in itertools.product(*windows):
-            window = features[_seen_from(rows.outer, top.outer), _seen_from(columns.outer, left.outer)]
-            enlarged = self.head(window[None])[0]  # [S*h, S*w, 3]
+            window = features[_relative(rows.outer, top.outer), _relative(columns.outer, left.outer)]
+            large = self.head(window[None])[0]  # [S*h, S*w, 3]
             if sr.shape[-1] == 1:
-                enlarged = enlarged @ _LUMA
-            inside = (_seen_from(piece.outer, piece.inner) for piece in (top, left))
+                large = large @ _LUMA
+            inside = (_relative(piece.outer, piece.inner) for piece in (top, left))
             sr[self._times(top.inner), self._times(left.inner)] = to_integers(
-                enlarged[tuple(map(self._times, inside))] * (np.iinfo(sr.dtype).max / 255), sr.dtype
+                large[tuple(map(self._times, inside))] * (np.iinfo(sr.dtype).max / 255), sr.dtype
             )
 
     def _times(self, part: slice) -> slice:
@@ -181,7 +192,13 @@ class Upscaler:
 
 
 def within(piece: Piece, longest: int, reach: int) -> Iterator[Piece]:
-    """Divide the inner part of a piece in turn, as `pieces` does, using what its outer part has beyond."""
+    """Divide the inner part of a piece as `pieces` does. The new pieces may extend into its outer part.
+
+    Args:
+        piece: the piece to divide.
+        longest: the longest new piece in pixels, more than twice `reach`.
+        reach: the radius of the receptive field in pixels.
+    """
     start = max(piece.outer.start, piece.inner.start - reach)
     stop = min(piece.outer.stop, piece.inner.stop + reach)
     for outer, inner in pieces(stop - start, longest, reach):
@@ -189,59 +206,69 @@ def within(piece: Piece, longest: int, reach: int) -> Iterator[Piece]:
         yield Piece(slice(outer.start + start, outer.stop + start), slice(first, last))
 
 
-def _seen_from(whole: slice, part: slice) -> slice:
+def _relative(whole: slice, part: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
-def upscale_picture(
-    picture: Picture, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
-) -> Picture:
-    """Make a picture larger, with all that it carries: grey stays grey, and transparency becomes larger with it.
+def upscale_image(
+    image: LoadedImage, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
+) -> LoadedImage:
+    """Upscale an image and keep its metadata. Grey stays grey, and transparency is upscaled by bicubic interpolation.
 
     Args:
-        picture: from `image_io.read_picture`.
-        upscale: makes RGB larger.
-        outscale: how many times larger the result is; the generator's scale if None, otherwise its result is resampled.
-        progress: as for `Upscaler`.
+        image: from `image_io.read_image`.
+        upscale: the upscaler.
+        outscale: the size of the result relative to the input. The result of the generator is resampled to it. If None,
+            it is the scaling factor of the generator.
+        progress: see `Upscaler`.
     """
-    channels = picture.pixels.shape[-1]
-    colours = picture.pixels[..., : 3 if channels > 2 else 1]
+    channels = image.pixels.shape[-1]
+    colours = image.pixels[..., : 3 if channels > 2 else 1]
     if channels in (2, 4):
-        colours = filled(colours, picture.pixels[..., -1])
+        colours = filled(colours, image.pixels[..., -1])
     sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)[..., : colours.shape[-1]]
     if channels in (2, 4):
         height, width, _ = sr.shape
-        alpha = cv2.resize(picture.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
+        alpha = cv2.resize(image.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
         sr = np.concatenate([sr, alpha[..., None]], axis=-1)
     if outscale:
-        height, width = (max(1, round(outscale * length)) for length in picture.pixels.shape[:2])
+        height, width = (max(1, round(outscale * length)) for length in image.pixels.shape[:2])
         sr = resample(sr, height, width)
-    return dataclasses.replace(picture, pixels=sr)
+    return dataclasses.replace(image, pixels=sr)
 
 
 def filled(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Give each pixel that cannot be seen the colour of the nearest that can, so that no other colour gets to its edge.
+    """Give each invisible pixel the colour of the nearest visible pixel, to avoid wrong colours at edges.
 
     Args:
         colours: uint8 or uint16 [H, W, C].
-        alpha: how opaque they are, [H, W] of the same dtype.
+        alpha: the opacity of the pixels, [H, W] of the same dtype.
 
     Returns:
-        As `colours`, which it is if all pixels can be seen or none.
+        As `colours`. It is `colours` itself if all pixels are visible or none is.
     """
     hidden = alpha < np.iinfo(alpha.dtype).max * VISIBLE
     if not hidden.any() or hidden.all():
         return colours
     _, nearest = cv2.distanceTransformWithLabels(
         hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )  # a number for each visible pixel, at its own place and at those that it is nearest to
-    places = np.zeros(nearest.max() + 1, np.intp)
-    places[nearest[~hidden]] = np.flatnonzero(~hidden)
-    return colours.reshape(-1, colours.shape[-1])[places[nearest]]
+    )  # for each pixel the label of the nearest visible pixel
+    positions = np.zeros(nearest.max() + 1, np.intp)
+    positions[nearest[~hidden]] = np.flatnonzero(~hidden)
+    return colours.reshape(-1, colours.shape[-1])[positions[nearest]]
 
 
 def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a picture, uint8 or uint16 [H, W, C], in another size, by antialiased bicubic interpolation."""
+    """Resample an image by antialiased bicubic interpolation.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, C].
+        height: the height of the result in pixels.
+        width: the width of the result in pixels.
+
+    Returns:
+        [height, width, C] of the same dtype.
+    """
 
     def one(channel: np.ndarray) -> np.ndarray:
         image = Image.fromarray(channel if channel.dtype == np.uint8 else channel.astype(np.float32))
@@ -252,6 +279,14 @@ def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge pictures, uint8 RGB [B, h, w, 3], by bicubic interpolation; uint8 RGB [B, scale*h, scale*w, 3]."""
+    """Upscale images by bicubic interpolation.
+
+    Args:
+        lr: uint8 RGB [B, h, w, 3].
+        scale: the scaling factor.
+
+    Returns:
+        uint8 RGB [B, scale*h, scale*w, 3].
+    """
     _, height, width, _ = lr.shape
     return to_uint8(tf.image.resize(lr, (height * scale, width * scale), "bicubic").numpy())

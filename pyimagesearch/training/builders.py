@@ -1,4 +1,4 @@
-"""From a `Config` to networks, optimizers and stages."""
+"""Build networks, optimizers and stages from a `Config`."""
 
 import dataclasses
 from typing import Any
@@ -15,11 +15,11 @@ from pyimagesearch.training.optimizers import Adam, ConvolutionMuon, LossScaling
 
 
 def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
-    """Build the generator that `config` describes, with the initial weights that its seed settles.
+    """Build the generator of a configuration. The seed of the configuration determines the initial weights.
 
     Args:
-        config: what it is to be.
-        layer_builders: arguments of `SRGAN.generator` from `layers.choose`.
+        config: the configuration.
+        **layer_builders: arguments of `SRGAN.generator` from `layers.choose`.
     """
     keras.utils.set_random_seed(config.seed)
     return SRGAN.generator(
@@ -35,27 +35,36 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
 
 
 def check_shift(config: Config) -> None:
-    """Check that the shift of images leaves the discriminator images that it takes.
+    """Check that the discriminator can be trained on images that are smaller by `max_shift` pixels.
+
+    Args:
+        config: the configuration.
 
     Raises:
-        UserError: it does not.
+        UserError: it cannot.
     """
     if config.max_shift > config.hr_shape[0] // 2:
         raise UserError(
-            f"a shift of up to {config.max_shift} pixels: more than half of the crops' {config.hr_shape[0]} pixels; "
-            "take a smaller one"
+            f"a shift of up to {config.max_shift} pixels: more than half of the crop size, "
+            f"{config.hr_shape[0]} pixels; choose a smaller shift"
         )
     if config.max_shift and config.disc_dense and config.discriminator == "image":
-        raise UserError("a shift of images: the paper's discriminator takes whole crops; choose the one of patches")
+        raise UserError("a shift of images: the paper's discriminator needs whole crops; choose the patch one")
 
 
 def shaped_like(config: Config, generator: keras.Model) -> Config:
-    """Return `config` with the network of a generator from `SRGAN.generator`, whose width the discriminator takes, too.
+    """Return `config` with the settings of the network of a generator.
+
+    `feature_maps` of the generator is used for the discriminator, too.
+
+    Args:
+        config: the other settings.
+        generator: from `generators.load_generator`.
 
     Raises:
-        UserError: it is not such a network.
+        UserError: the network is not one of `SRGAN.generator`.
     """
-    problem = "the generator to start from: not a network of this program; give one that train_srgan.py made"
+    problem = "the initial generator: not a network of this program; give a generator of train_srgan.py"
     try:
         shaped = _shaped_like(config, generator)
         same = _outline(build_generator(shaped)) == _outline(generator)
@@ -87,7 +96,12 @@ def _outline(network: keras.Model) -> list[Any]:
 
 
 def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:
-    """Build the discriminator that `config` describes, with the initial weights that its seed settles."""
+    """Build the discriminator of a configuration. The seed of the configuration determines the initial weights.
+
+    Args:
+        config: the configuration.
+        norm: the class of the batch normalization.
+    """
     keras.utils.set_random_seed(config.seed)
     if config.discriminator == "patch":
         return SRGAN.patch_discriminator(
@@ -104,7 +118,7 @@ def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalizat
 
 
 def _optimizer_for(network: keras.Model, config: Config, stage: str, of_generator: bool) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a network, which scales losses if the network computes in float16."""
+    """Make the optimizer of a network, with loss scaling if the network computes in float16."""
     optimizer = make_optimizer(config, stage, of_generator)
     if any(layer.compute_dtype == "float16" for layer in network.layers):
         return LossScaling(optimizer, name=f"{optimizer.name}_scaling")
@@ -112,9 +126,12 @@ def _optimizer_for(network: keras.Model, config: Config, stage: str, of_generato
 
 
 def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a float32 or bfloat16 network for the stage "pretrain" or "finetune".
+    """Make the optimizer of a network that computes in float32 or bfloat16.
 
-    That of the generator averages the weights, if `config` wants averages.
+    Args:
+        config: the configuration. With `ema_momentum`, the optimizer of the generator also averages its weights.
+        stage: "pretrain" or "finetune".
+        of_generator: whether the network is the generator; otherwise it is the discriminator.
     """
     kind = "adam" if of_generator else config.discriminator_optimizer
     if stage == "pretrain":
@@ -123,8 +140,8 @@ def make_optimizer(config: Config, stage: str, of_generator: bool = True) -> ker
     options = {"clipnorm": config.clip_norm or None}
     if of_generator and config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
-    # Keras numbers names from the start of the process, and TensorFlow orders some sums by them: with its own name,
-    # a stage computes the same to the last bit whether or not another one came before it.
+    # Keras numbers default names from the start of the process, and TensorFlow orders some sums by name. With fixed
+    # names, a stage computes the same bits whether or not another stage was run before it in this process.
     name = "g_optimizer" if of_generator else "d_optimizer"
     if kind == "muon":
         decay = {"weight_decay": None, "adam_weight_decay": None}
@@ -149,7 +166,14 @@ def _schedule(config: Config, stage: str, of_generator: bool) -> Rate:
 def pretraining_stage(
     config: Config, generator: keras.Model, losses: Losses, freeze_batch_norm: bool = False
 ) -> SRGANPretraining:
-    """Compile the first stage."""
+    """Build and compile the first stage.
+
+    Args:
+        config: the configuration.
+        generator: from `build_generator`.
+        losses: the losses for the number of replicas.
+        freeze_batch_norm: see `SRGANPretraining`.
+    """
     stage = SRGANPretraining(generator, config.pixel_scale, freeze_batch_norm)
     pixel_loss = {"mse": losses.mse_loss, "l1": losses.l1_loss}[config.pretrain_loss]
     stage.compile(_optimizer_for(generator, config, "pretrain", True), pixel_loss)
@@ -159,7 +183,15 @@ def pretraining_stage(
 def gan_stage(
     config: Config, generator: keras.Model, discriminator: keras.Model, vgg: keras.Model, losses: Losses
 ) -> SRGANTraining:
-    """Compile the second stage."""
+    """Build and compile the second stage.
+
+    Args:
+        config: the configuration.
+        generator: from `build_generator`.
+        discriminator: from `build_discriminator`.
+        vgg: from `VGG.build`.
+        losses: the losses for the number of replicas.
+    """
     stage = SRGANTraining(generator, discriminator, vgg, config.train_batch_size, config)
     g_optimizer = _optimizer_for(generator, config, "finetune", True)
     d_optimizer = _optimizer_for(discriminator, config, "finetune", False)
@@ -168,16 +200,24 @@ def gan_stage(
 
 
 def gan_losses(losses: Losses) -> dict[str, LossFunction]:
-    """Return the losses of the second stage by the names that `SRGANTraining.compile` takes."""
+    """Return the losses of the second stage as the arguments of `SRGANTraining.compile`.
+
+    Args:
+        losses: the losses for the number of replicas.
+    """
     names = ("bce_loss", "mse_loss", "l1_loss", "unit_loss", "reduced_loss", "grid_loss", "relativistic_loss")
     return {name: getattr(losses, name) for name in names}
 
 
 class Snapshot:
-    """The generator in training, as it is validated and saved: in float32, averaged if it is, for any Keras backend."""
+    """The generator in the form in which it is validated and saved.
+
+    It is computed in float32 and has layers of Keras only, so that any Keras backend can load it. Its weights are the
+    averaged weights if the training averages them.
+    """
 
     def __init__(self, config: Config) -> None:
-        """Build a generator of Keras's own layers, in float32 whatever the training's precision."""
+        """Build a float32 generator with layers of Keras, at any precision of the training."""
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("float32")
         self.averaged = bool(config.ema_momentum)
@@ -185,7 +225,11 @@ class Snapshot:
         keras.config.set_dtype_policy(policy)
 
     def take(self, stage: keras.Model) -> keras.Model:
-        """Return this generator with the present weights of a stage that has taken at least one step."""
+        """Return this generator with the current weights of a stage.
+
+        Args:
+            stage: a compiled stage that has taken at least one step.
+        """
         self.generator.set_weights(stage.generator.get_weights())
         if self.averaged:
             stage.g_optimizer.finalize_variable_values(self.generator.trainable_variables)

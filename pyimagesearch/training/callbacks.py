@@ -1,6 +1,6 @@
-"""What training tells: progress, validation, tables, curves, TensorBoard and warnings. All are Keras callbacks.
+"""Keras callbacks for progress, validation, tables, curves, TensorBoard and warnings.
 
-They share each epoch's logs, so their order matters: those that add to them come before those that write them down.
+All callbacks share the logs of an epoch. Therefore callbacks that add values come before callbacks that write them.
 """
 
 import csv
@@ -25,13 +25,18 @@ Logs = dict[str, float]
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar at a terminal, else a line an epoch; both with images a second and the time left for the stage.
+    """Shows a progress bar at a terminal, and otherwise logs a line for each epoch.
 
-    Adds `images_per_second` to the logs.
+    Both show the images per second and the remaining time of the stage. Adds `images_per_second` to the logs.
     """
 
     def __init__(self, title: str, global_batch_size: int) -> None:
-        """Take what the stage is called, and its images a step."""
+        """Create the callback.
+
+        Args:
+            title: the title of the stage.
+            global_batch_size: the number of images in a step, on all accelerators.
+        """
         super().__init__()
         self.title = title
         self.global_batch_size = global_batch_size
@@ -91,7 +96,7 @@ def _text(logs: Logs) -> str:
 
 
 class LearningRates(keras.callbacks.Callback):
-    """Adds the learning rate of each optimizer to the logs, `g_rate` and `d_rate`."""
+    """Adds the learning rates of the optimizers to the logs, as `g_rate` and `d_rate`."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         for name in ("g", "d"):
@@ -100,11 +105,14 @@ class LearningRates(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """Measures the generator on held-out images every few epochs and at the end, as `benchmarks.score` does.
+    """Measures the generator on held-out images every few epochs and at the end, with `evaluation.scores`.
 
-    Adds to the logs the means of PSNR and SSIM on Y, `val_psnr` in dB and `val_ssim`, of `val_perceptual_distance` and
-    of `val_detail`, and `val_grid` of all images together, since a small square tells little of it. Keeps the results
-    for callbacks after it in `sr`, uint8 [N, H, W, 3], which is None in the other epochs.
+    Adds to the logs the means over the images of PSNR on Y, `val_psnr` in dB, SSIM on Y, `val_ssim`,
+    `val_perceptual_distance` and `val_detail`. Also adds `val_grid`, which is measured on all images together because
+    it is unreliable on a single small crop.
+
+    Attributes:
+        sr: the results, uint8 [N, H, W, 3], for later callbacks; None in epochs without validation.
     """
 
     def __init__(
@@ -114,13 +122,14 @@ class Validation(keras.callbacks.Callback):
         pairs: Sequence[tuple[np.ndarray, np.ndarray]],
         every: int,
     ) -> None:
-        """Take what is needed for measuring.
+        """Create the callback.
 
         Args:
-            take: returns the generator to measure, given the model in training; always the same object.
+            take: a function that returns the generator to measure, given the model in training. It always returns the
+                same object.
             vgg: from `VGG.build`.
             pairs: batches of LR [B, h, w, 3] and HR [B, S*h, S*w, 3], uint8.
-            every: epochs from one measurement to the next.
+            every: number of epochs from one validation to the next.
         """
         super().__init__()
         self.take = take
@@ -146,7 +155,7 @@ class Validation(keras.callbacks.Callback):
         )
 
     def _measure(self) -> Logs:
-        """Return what the logs get of `sr`."""
+        """Return the measures of `sr` for the logs."""
         lr, hr = (np.concatenate(images) for images in zip(*self.pairs, strict=True))
         mean = scores.mean_score(scores.score_all(lr, hr, self.sr, self.distance))
         return {
@@ -159,7 +168,7 @@ class Validation(keras.callbacks.Callback):
 
 
 def _compile(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives float32 [B, S*h, S*w, 3] of uint8 [B, h, w, 3]; each replica here computes a part of them."""
+    """Return a function from uint8 [B, h, w, 3] to float32 [B, S*h, S*w, 3] that uses all replicas of this machine."""
     strategy = tf.distribute.get_strategy()
     replicas = len(strategy.extended.worker_devices) if tf.distribute.has_strategy() else 1
 
@@ -171,7 +180,7 @@ def _compile(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         return strategy.experimental_local_results(strategy.run(on_replica, args=(lr,)))
 
     def generate(lr: np.ndarray) -> np.ndarray:
-        filled = np.concatenate([lr, lr[:1].repeat(-len(lr) % replicas, axis=0)])  # all parts of one size
+        filled = np.concatenate([lr, lr[:1].repeat(-len(lr) % replicas, axis=0)])  # all parts have the same size
         parts = iter(np.split(filled, replicas))
         shares = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(parts)))
         return np.concatenate([sr.numpy() for sr in compute(shares)])[: len(lr)]
@@ -187,14 +196,20 @@ COLUMNS = (
     *("g_rate", "d_rate", "images_per_second"),
     *("val_psnr", "val_ssim", "val_perceptual_distance", "val_grid", "val_detail"),
 )
-"""The columns of the table that `History` keeps."""
+"""The columns of the table that `History` writes."""
 
 
 class History(keras.callbacks.Callback):
-    """Keeps a table of all epochs of both stages, a CSV file, and draws its curves after each validation."""
+    """Writes a CSV table of all epochs of both stages, and draws its curves after each validation."""
 
     def __init__(self, path: str, curves_path: str, stage: str) -> None:
-        """Keep the table at `path` and its picture at `curves_path`; the rows to come are those of `stage`."""
+        """Create the callback.
+
+        Args:
+            path: the path of the CSV file, or a `gs://` address. Rows of other stages are kept.
+            curves_path: the path of the PNG file with the curves.
+            stage: "pretrain" or "finetune".
+        """
         super().__init__()
         self.path = path
         self.curves_path = curves_path
@@ -219,12 +234,19 @@ class History(keras.callbacks.Callback):
             save_figure(utils.training_curves(self.rows), self.curves_path)
 
     def validated(self) -> list[Logs]:
-        """Return the rows of this stage so far that have a validation."""
+        """Return the rows of this stage that have a validation."""
         return [row for row in self.rows if row["stage"] == self.stage and "val_psnr" in row]
 
 
 def read_history(path: str) -> list[dict[str, Any]]:
-    """Return the rows of a table that `History` wrote, numbers as numbers, without empty cells and damaged lines."""
+    """Read a table that `History` wrote.
+
+    Args:
+        path: the path of the CSV file, or a `gs://` address. It need not exist.
+
+    Returns:
+        The rows as dictionaries with numbers, without empty cells. Damaged lines are skipped with a warning.
+    """
     if not tf.io.gfile.exists(path):
         return []
     with tf.io.gfile.GFile(path) as file:
@@ -235,39 +257,46 @@ def read_history(path: str) -> list[dict[str, Any]]:
             numbers = {name: float(cells[name]) for name in COLUMNS[1:] if cells[name]}
             rows.append({"stage": cells["stage"], **numbers, "epoch": int(cells["epoch"]), "step": int(cells["step"])})
         except (KeyError, TypeError, ValueError):
-            logging.warning("%s: a damaged line is left out: %s", path, ",".join(map(str, cells.values())))
+            logging.warning("%s: a damaged line is skipped: %s", path, ",".join(map(str, cells.values())))
     return rows
 
 
 Rank = Callable[[Logs], tuple[float, ...]]
-"""What validations are put in order by, the best first."""
+"""The sort key of validations; the best validation has the smallest key."""
 
 
 def by_psnr(logs: Logs) -> tuple[float, ...]:
-    """Rank the highest PSNR first."""
+    """Sort by PSNR, the highest first.
+
+    Args:
+        logs: the logs of an epoch with a validation.
+    """
     return (-logs["val_psnr"],)
 
 
 def by_looks(logs: Logs) -> tuple[float, ...]:
-    """Rank the smallest perceptual distance first; those that have a grid come after all others, the faintest first.
+    """Sort by perceptual distance, the smallest first. Results with a grid come last, the weakest grid first.
 
-    The distance alone would choose a grid: dots of 4 levels on every fourth pixel lower it by 0.02 on Set5.
+    The perceptual distance alone would prefer a grid: dots of 4 levels on every fourth pixel reduce it by 0.02 on Set5.
+
+    Args:
+        logs: the logs of an epoch with a validation.
     """
     has_grid = logs["val_grid"] > metrics.NO_GRID
     return has_grid, logs["val_grid"] if has_grid else logs["val_perceptual_distance"]
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the generator whenever validation finds it better than all before, in this run or an earlier part of it."""
+    """Saves the generator if its validation is better than all earlier validations of the stage."""
 
     def __init__(self, history: History, validation: Validation, rank: Rank, save: Callable) -> None:
-        """Take where to look and how to save.
+        """Create the callback.
 
         Args:
-            history: the table of the epochs before this one.
-            validation: what measured the generator.
-            rank: what to judge by.
-            save: is called with the generator.
+            history: the table of earlier epochs.
+            validation: the callback that measures the generator.
+            rank: the sort key: `by_psnr` or `by_looks`.
+            save: a function that saves a generator.
         """
         super().__init__()
         self.history = history
@@ -284,9 +313,9 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes all logs, and the first held-out pictures after each validation, for TensorBoard."""
+    """Writes all logs for TensorBoard, and the first held-out images after each validation."""
 
-    PICTURES = 3
+    IMAGES = 3
 
     def __init__(self, folder: str, validation: Validation) -> None:
         super().__init__()
@@ -295,7 +324,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.writer = tf.summary.create_file_writer(self.folder)
-        self.pairs = [np.concatenate(images)[: self.PICTURES] for images in zip(*self.validation.pairs, strict=True)]
+        self.pairs = [np.concatenate(images)[: self.IMAGES] for images in zip(*self.validation.pairs, strict=True)]
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         with self.writer.as_default(step=(epoch + 1) * self.params["steps"]):
@@ -304,7 +333,7 @@ class TensorBoard(keras.callbacks.Callback):
             if self.validation.sr is not None:
                 lr, hr = self.pairs
                 columns = (upscaling.bicubic(lr, hr.shape[1] // lr.shape[1]), self.validation.sr[: len(hr)], hr)
-                tf.summary.image("bicubic, generator, original", np.concatenate(columns, axis=2), self.PICTURES)
+                tf.summary.image("bicubic, generator, ground truth", np.concatenate(columns, axis=2), self.IMAGES)
         self.writer.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
@@ -312,13 +341,18 @@ class TensorBoard(keras.callbacks.Callback):
 
 
 class DiscriminatorWatch(keras.callbacks.Callback):
-    """Warns, once, when the discriminator has won or lost for long: then the generator learns nothing from it."""
+    """Warns once if the discriminator has won or lost for many steps: its gradient is then useless."""
 
     LONG = 500  # steps
     MARGIN = 0.05
 
     def __init__(self, real_label: float = 1.0, relativistic: bool = False) -> None:
-        """Take the label of a photograph, and whether the discriminator compares pairs instead of judging images."""
+        """Create the callback.
+
+        Args:
+            real_label: the label of photographs, in 0..1.
+            relativistic: whether the discriminator compares pairs of images.
+        """
         super().__init__()
         self.real_label = real_label
         self.relativistic = relativistic
@@ -346,7 +380,7 @@ class DiscriminatorWatch(keras.callbacks.Callback):
         )
 
     def _judge(self, logs: Logs) -> tuple[bool, bool]:
-        """Return whether the discriminator tells everything apart, and whether it tells nothing apart."""
+        """Return whether the discriminator has won in this epoch, and whether it has lost."""
         if self.relativistic:
             return False, logs["d_right"] < 0.5 + self.MARGIN
         won = logs["d_real"] > self.real_label - self.MARGIN and logs["d_fake"] < self.MARGIN

@@ -1,4 +1,4 @@
-"""Checkpoints of a stage: whole or absent, the newest sound one restored."""
+"""Checkpoints of a stage. A checkpoint is complete or absent, and the newest undamaged one is restored."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from pyimagesearch.files import reason
 
 KEPT = 3
 
-# Nothing that tells about the checkpoint itself.
+# Temporary errors, which do not mean that the checkpoint is damaged.
 _PASSING_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.DeadlineExceededError,
@@ -24,19 +24,19 @@ _PASSING_ERRORS = (
 
 
 class Checkpoints:
-    """What a stage must remember to go on exactly: its networks and the states of its optimizers.
+    """Saves and restores the state of a stage: its networks and its optimizers.
 
-    The step is the number of updates of the generator. The stream of data and everything drawn at random are functions
-    of the seed and the step, and need no place of their own.
+    The step is the number of updates of the generator. The order of the data and all random numbers are functions of
+    the seed and the step. Therefore a checkpoint does not contain them.
     """
 
     def __init__(self, folder: str, model: keras.Model, writes: bool = True) -> None:
-        """Keep checkpoints in `folder`.
+        """Create the manager of a folder of checkpoints.
 
         Args:
-            folder: a folder or `gs://` address, of this stage alone.
+            folder: a folder or `gs://` address, for this stage only.
             model: a compiled `SRGANPretraining` or `SRGANTraining`.
-            writes: whether `save` writes; of several workers, one does.
+            writes: whether `save` writes. It is true for one of several workers.
         """
         self.folder = folder
         self.model = model
@@ -52,24 +52,27 @@ class Checkpoints:
 
         try:
             return manager()
-        except ValueError:  # its list of checkpoints is damaged; `found` needs none
+        except ValueError:  # the list of checkpoints is damaged; `found` does not need it
             tf.io.gfile.remove(os.path.join(self.folder, "checkpoint"))
             return manager()
 
     @property
     def step(self) -> int:
-        """How many steps the stage has taken."""
+        """The number of steps that the stage has taken."""
         return int(keras.ops.convert_to_numpy(self.model.g_optimizer.iterations))
 
     def found(self) -> list[str]:
-        """Return the checkpoints in the folder, the newest first."""
+        """Return the paths of the checkpoints in the folder, the newest first."""
         return find_checkpoints(self.folder)
 
     def restore(self) -> int:
-        """Restore the newest sound checkpoint, if there is any, and return the step.
+        """Restore the newest undamaged checkpoint, if there are checkpoints.
+
+        Returns:
+            The step: 0 without a checkpoint.
 
         Raises:
-            UserError: there are checkpoints, but none is sound.
+            UserError: all checkpoints are damaged.
         """
         paths = self.found()
         for path in paths:
@@ -78,21 +81,21 @@ class Checkpoints:
             except _PASSING_ERRORS:
                 raise
             except (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError) as error:
-                logging.warning("%s: damaged, left aside (%s)", path, reason(error))
+                logging.warning("%s: damaged, skipped (%s)", path, reason(error))
             else:
-                logging.info("going on from step %d: %s", self.step, path)
+                logging.info("resuming from step %d: %s", self.step, path)
                 self.kept_step = self.step
                 return self.step
         if paths:
-            raise UserError(f"{self.folder}: no checkpoint there is sound; remove that folder to begin the stage again")
+            raise UserError(f"{self.folder}: all checkpoints are damaged; remove this folder to start the stage again")
         return 0
 
     def save(self) -> None:
-        """Write a checkpoint of this step, and remove the oldest of more than three.
+        """Write a checkpoint of the current step, and remove all but the newest three checkpoints.
 
         Raises:
-            DivergenceError: a weight is not finite; nothing is written.
-            UserError: the checkpoint cannot be written; the ones before it stay.
+            DivergenceError: a weight is not finite. No checkpoint is written.
+            UserError: the checkpoint cannot be written. Earlier checkpoints are kept.
         """
         if self.kept_step == self.step:
             return
@@ -106,20 +109,24 @@ class Checkpoints:
                 _remove(self.folder, self.step)
                 raise UserError(
                     f"{self.folder}: the checkpoint of step {self.step} cannot be written ({reason(error)}); "
-                    f"make room or choose another folder of outputs. {self.last_good()}"
+                    f"free disk space or choose another output folder. {self.last_good()}"
                 ) from error
             for path in self.found()[KEPT:]:
                 _remove(self.folder, _number(path))
         self.kept_step = self.step
 
     def last_good(self) -> str:
-        """Say which checkpoint the next run will go on from."""
+        """Return a sentence that names the checkpoint from which the next run resumes."""
         paths = self.found()
         return f"The last good checkpoint is {paths[0]}" if paths else "There is no checkpoint yet"
 
 
 def find_checkpoints(folder: str) -> list[str]:
-    """Return the checkpoints in a folder, the newest first."""
+    """Return the paths of the checkpoints in a folder, the newest first.
+
+    Args:
+        folder: a folder or `gs://` address. It need not exist.
+    """
     names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     found = [
         os.path.join(folder, name.removesuffix(".index")) for name in names if re.fullmatch(r"step-\d+\.index", name)
@@ -132,7 +139,7 @@ def _number(path: str) -> int:
 
 
 def _remove(folder: str, step: int) -> None:
-    """Remove what there is of a checkpoint, whole or not."""
+    """Remove all files of a checkpoint, which may be incomplete."""
     for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
         if re.match(rf"step-{step}(\.|_temp)", name):
             path = os.path.join(folder, name)
@@ -140,7 +147,12 @@ def _remove(folder: str, step: int) -> None:
 
 
 class DivergenceError(Exception):
-    """Training has produced a NaN or an infinity."""
+    """A loss or a weight has become NaN or infinite.
+
+    Args:
+        step: the step of the stage.
+        what: the name of the value.
+    """
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(f"step {step}: {what}")

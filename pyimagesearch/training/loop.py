@@ -1,4 +1,4 @@
-"""The loop that runs the training steps, the same under every strategy."""
+"""The training loop, which is the same for every distribution strategy."""
 
 import contextlib
 import itertools
@@ -16,12 +16,12 @@ from pyimagesearch.errors import StoppedError, UserError
 from pyimagesearch.training.checkpoints import Checkpoints, DivergenceError
 
 STEPS_IN_FLIGHT = 10
-"""Losses are read back once in so many steps, so that an accelerator need not wait for its host."""
+"""The number of steps after which losses are copied to the host. A copy in each step would slow accelerators."""
 
 Step = Callable[[Any], dict[str, tf.Tensor]]
 LoadBatches = Callable[..., tf.data.Dataset]
 Phases = Sequence[tuple[int, LoadBatches]]
-"""The first step of each part of a stage, and what loads its batches."""
+"""The parts of a stage: (first step, function that loads the batches)."""
 
 
 def fit(
@@ -34,28 +34,29 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     jit_compile: bool = False,
 ) -> None:
-    """Train with `model.train_step` under the current strategy, from the newest checkpoint to the last epoch.
+    """Train a stage under the current strategy, from the newest checkpoint to the last epoch.
 
     Args:
-        model: a compiled model with a `train_step` that returns each replica's share of its losses.
-        phases: the parts of the stage, the first of which begins at step 0. What loads a part's batches returns
-            endless ones of one replica, given `first_batch`, `worker` and `workers` as `load_dataset` takes them.
+        model: a compiled `SRGANPretraining` or `SRGANTraining`.
+        phases: the parts of the stage. The first one begins at step 0. Each function returns an endless dataset of the
+            batches of one replica. Its arguments are `first_batch`, `worker` and `workers` of `load_dataset`.
         epochs: the number of epochs of the whole stage.
-        steps_per_epoch: how many steps each has.
-        checkpoints: where to go on from, and where to save to.
-        checkpoint_every: epochs from one checkpoint to the next; the end of the stage always has one.
-        callbacks: Keras callbacks; their logs are the epoch's mean losses so far.
-        jit_compile: whether XLA compiles the step.
+        steps_per_epoch: the number of steps in each epoch.
+        checkpoints: the checkpoints to restore and to write.
+        checkpoint_every: number of epochs from one checkpoint to the next. A checkpoint is also written at the end of
+            the stage.
+        callbacks: Keras callbacks. Their logs are the mean losses of the epoch so far.
+        jit_compile: whether to compile the step with XLA.
 
     Raises:
-        StoppedError: SIGINT or SIGTERM came; a checkpoint has been written.
-        tf.errors.OpError: a batch cannot be read; a checkpoint has been written.
+        StoppedError: SIGINT or SIGTERM was received. A checkpoint has been written.
+        tf.errors.OpError: a batch cannot be read. A checkpoint has been written.
         UserError: a loss or a weight became NaN or infinite, or a checkpoint cannot be written.
     """
-    complaint = "the workers found different checkpoints; give all of them one and the same folder of outputs"
+    complaint = "the workers found different checkpoints; give all of them the same output folder"
     first_step = agree(checkpoints.restore(), complaint)
     if first_step >= epochs * steps_per_epoch:
-        logging.info("all of its %d epochs are done; to train anew, start afresh", epochs)
+        logging.info("all %d epochs of this stage are done; start over to train again", epochs)
         return
     callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
     step = _distributed_step(model, jit_compile)
@@ -74,7 +75,7 @@ def fit(
     except DivergenceError as error:
         raise UserError(
             f"{error}. {checkpoints.last_good()}. Start over in another folder with a lower learning rate or in "
-            "float32; a generator to start from spares the first stage"
+            "float32; an initial generator makes the first stage unnecessary"
         ) from error
     finally:
         callbacks.on_train_end()
@@ -88,7 +89,7 @@ def _run_epoch(
     checkpoints: Checkpoints,
     signals: list[int],
 ) -> dict[str, float]:
-    """Return the mean losses of the epoch's steps; at the last one, stopping is left to the caller."""
+    """Return the mean losses of the steps of an epoch. After the last step, the caller checks for signals."""
     in_flight, read, logs = [], [], {}
     for index in indices:
         callbacks.on_train_batch_begin(index)
@@ -153,7 +154,7 @@ def _distributed_batches(load_batches: LoadBatches, first_step: int) -> Iterator
 
 @contextlib.contextmanager
 def _signals_noted() -> Iterator[list[int]]:
-    """Yield the list of signals that came; the second one acts as it would without this."""
+    """Yield the list of received signals. The first signal is only noted; a second one has its usual effect."""
     noted = []
 
     def note(number: int, frame: object) -> None:
@@ -173,7 +174,7 @@ def _signals_noted() -> Iterator[list[int]]:
 
 @tf.function
 def _total(value: tf.Tensor) -> tf.Tensor:
-    """Return the sum of what all workers give."""
+    """Return the sum of a value over all workers."""
     strategy = tf.distribute.get_strategy()
     return strategy.reduce("sum", strategy.run(tf.identity, args=(value,)), axis=None)
 
@@ -183,21 +184,25 @@ def _is_one_worker() -> bool:
 
 
 def _stop_if_agreed(signals: Sequence[int], checkpoints: Checkpoints) -> None:
-    """Save and stop if a signal came, to any of several workers; all of them must call this at the same step."""
+    """Save and stop if any worker has received a signal. All workers must call this at the same step."""
     if signals if _is_one_worker() else int(_total(tf.constant(len(signals), tf.int64))):
         checkpoints.save()
         raise StoppedError(signals[0] if signals else signal.SIGTERM, checkpoints.last_good())
 
 
 def agree(number: int, complaint: str) -> int:
-    """Return `number`, of at most 31 bits, if all workers of the current strategy call this with the same.
+    """Check that all workers of the current strategy have the same number, and return it.
+
+    Args:
+        number: a number of at most 31 bits.
+        complaint: the text of the error.
 
     Raises:
-        UserError: another worker has another number; the text is `complaint`.
+        UserError: another worker has another number.
     """
     if not _is_one_worker():
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         differs = int(_total(tf.constant(number, tf.int64))) != number * replicas
-        if int(_total(tf.constant(int(differs), tf.int64))):  # so that all of them stop
+        if int(_total(tf.constant(int(differs), tf.int64))):  # all workers stop
             raise UserError(complaint)
     return number

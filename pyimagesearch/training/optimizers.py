@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules that Keras does not have."""
+"""Optimizers and learning rate schedules that Keras does not have."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,15 @@ from keras import ops
 from pyimagesearch.averages import average_momentum
 
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
-"""A learning rate, or what gives it by the step."""
+"""A learning rate or a learning rate schedule."""
 
 
 class _EarlyAverages(keras.optimizers.Optimizer):
-    """Averages of the weights that are of use from the first steps on.
+    """An optimizer whose averaged weights are useful from the first steps.
 
-    Keras's keep a part `momentum ** t` of the weights of the first step, a third after 1,000 steps at 0.999. Here the
-    momentum is at most t / (10 + t) at step t, as in `tf.train.ExponentialMovingAverage`.
+    In the averages of Keras, the weights of the first step keep a fraction of `momentum ** t`: a third after 1,000
+    steps with a momentum of 0.999. Here the momentum is at most t / (10 + t) at step t, as in
+    `tf.train.ExponentialMovingAverage`.
     """
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
@@ -26,15 +27,16 @@ class _EarlyAverages(keras.optimizers.Optimizer):
 
 
 class Adam(_EarlyAverages, keras.optimizers.Adam):
-    """Keras's Adam; if `use_ema`, with averages that are of use early."""
+    """Adam of Keras. With `use_ema`, the averaged weights are useful from the first steps."""
 
 
 class ConvolutionMuon(_EarlyAverages, keras.optimizers.Muon):
     """Muon for convolutions: the momentum of each kernel is orthogonalized before it is applied.
 
-    A kernel [k, k, C, F] counts as the matrix [k * k * C, F]. Its step is scaled by 0.2 * sqrt(max(k * k * C, F)), so
-    that the learning rates of Adam fit (Liu et al., arXiv 2502.16982). Adam updates all other weights, at the same
-    rate: biases, PReLU slopes, batch normalization, and the kernels from and to RGB.
+    A kernel [k, k, C, F] is used as the matrix [k * k * C, F]. Its step is scaled by 0.2 * sqrt(max(k * k * C, F)), so
+    that learning rates are of the same size as those of Adam (Liu et al., arXiv 2502.16982). All other weights are
+    updated by Adam with the same learning rate: biases, PReLU slopes, batch normalization, and kernels with RGB as
+    input or output.
     """
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
@@ -50,19 +52,24 @@ class ConvolutionMuon(_EarlyAverages, keras.optimizers.Muon):
 
 
 class LossScaling(keras.optimizers.LossScaleOptimizer):
-    """An optimizer for float16: losses are scaled, so that small gradients are not rounded to 0.
+    """An optimizer with loss scaling for float16, so that small gradients are not rounded to 0.
 
-    A step with gradients that are not finite, on any replica, halves the scale and changes no weight. After 2,000 steps
-    without, the scale doubles.
+    If a gradient on any replica is not finite, the step changes no weight and halves the scale. After 2,000 steps with
+    finite gradients, the scale is doubled. See Micikevicius et al., arXiv 1710.03740.
     """
 
     @property
     def iterations(self) -> keras.Variable:
-        """The number of steps, those that changed no weight included; `inner_optimizer` counts the others."""
+        """The number of steps, including steps that changed no weight. `inner_optimizer` does not count those."""
         return self._iterations
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        """Apply gradients of a loss from `scale_loss`."""
+        """Apply gradients.
+
+        Args:
+            grads: the gradients of a loss that was scaled by `scale_loss`.
+            trainable_variables: the variables to update.
+        """
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in grads])
         spoilt = tf.distribute.get_replica_context().all_reduce("sum", 1.0 - tf.cast(finite, tf.float32))
         grads = [tf.where(spoilt > 0, tf.constant(float("nan"), gradient.dtype), gradient) for gradient in grads]
@@ -71,7 +78,12 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that is reached in so many steps, along a line from nearly 0."""
+    """A learning rate that rises linearly from nearly 0 to its value.
+
+    Args:
+        rate: the learning rate, or its schedule.
+        steps: the number of steps until `rate` is reached.
+    """
 
     def __init__(self, rate: Rate, steps: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run of both stages: what it needs is looked up and compared with what it was before, then it is trained."""
+"""A run of both stages: check its settings and its data, then train."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from pyimagesearch.training.stages import Training
 from pyimagesearch.vgg import VGG
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-"""What Keras calls each precision."""
+"""The dtype policy of Keras for each precision."""
 
 Shards = Mapping[str, Sequence[str]]
 """The paths of the shards of each split."""
@@ -29,16 +29,17 @@ Shards = Mapping[str, Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a run is told besides the numbers of its `Config`.
+    """The settings of a run that are not fields of `Config`.
 
     Attributes:
-        paths: where records are, and where everything that it makes goes.
+        paths: the folders of the records and of all outputs.
         precision: a key of `POLICIES`, or "auto".
-        vgg_weights: as `VGG.build` takes them.
-        init_generator: the path of a generator to start from, whose network is trained.
-        init_srgan: the path of an SRGAN generator that came of it, from which the second stage goes on.
-        init_stage: the stage with which a given generator starts, one of `run_config.STAGES`.
-        fresh: whether to start over instead of going on.
+        vgg_weights: see `VGG.build`.
+        init_generator: the path of a generator to start from. Its network is used.
+        init_srgan: the path of an SRGAN generator that was trained from `init_generator`. The second stage starts from
+            it.
+        init_stage: the first stage of a training with `init_generator`, one of `run_config.STAGES`.
+        fresh: whether to delete earlier checkpoints and start over.
     """
 
     paths: Paths
@@ -52,13 +53,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that is ready to be trained, under the present strategy.
+    """A run that is ready for training under the current strategy.
 
     Attributes:
-        training: what both stages share.
+        training: the objects that both stages share.
         vgg: from `VGG.build`, for the content loss.
-        pretrain: whether the first stage is to be trained.
-        given: whether it starts from a given generator, which has batch statistics that the first stage may keep.
+        pretrain: whether to train the first stage.
+        given: whether the run starts from a given generator. The first stage can then keep its batch normalization
+            statistics.
     """
 
     training: Training
@@ -67,7 +69,7 @@ class Run:
     given: bool
 
     def train(self) -> None:
-        """Train the first stage, if that is to be, then the second one, and save the generator after each."""
+        """Train the first stage if `pretrain`, then the second one, and save the generator after each stage."""
         config, snapshot = self.training.config, self.training.snapshot
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         losses, chosen = Losses(num_replicas), layers.choose(num_replicas, on_cpu=devices.is_cpu())
@@ -87,16 +89,17 @@ class Run:
 def opened(
     config: Config, options: Options, strategy: tf.distribute.Strategy, cluster: devices.Cluster | None = None
 ) -> Iterator[Run]:
-    """Open a run, new or begun, for the block, which is under its strategy.
+    """Yield a run, a new one or one to resume, under its strategy.
 
     Args:
-        config: its numbers; the network is that of a given generator.
-        options: what else it is told.
-        strategy: what it is trained on.
-        cluster: the machines that train together, if they are several.
+        config: the settings. The settings of the network are replaced by those of a given generator.
+        options: the other settings.
+        strategy: the distribution strategy.
+        cluster: the workers, if there are several.
 
     Raises:
-        UserError: records, weights or generators are missing or do not fit, or the run was begun with other settings.
+        UserError: records, weights or generators are missing or do not match the settings, or the run was started with
+            other settings.
     """
     builders.check_shift(config)
     begun = [] if options.fresh else run_config.begun(options.paths)
@@ -106,13 +109,13 @@ def opened(
     precision = devices.choose_precision(options.precision, training=True)
     keras.config.set_dtype_policy(POLICIES[precision])
     shards = find_records(config, options.paths.records)
-    options = dataclasses.replace(options, vgg_weights=VGG.settle(config.vgg_layer, options.vgg_weights))
-    told = describe(config, options, precision, strategy.num_replicas_in_sync)
+    options = dataclasses.replace(options, vgg_weights=VGG.resolve_weights(config.vgg_layer, options.vgg_weights))
+    settings = describe(config, options, precision, strategy.num_replicas_in_sync)
     with strategy.scope(), tfrecords.damage_named(shards["train"]), devices.lost_workers_named(cluster):
-        complaint = "TF_CONFIG: the workers have other settings or records; give all the same"
-        loop.agree(run_config.checksum(told), complaint)
+        complaint = "TF_CONFIG: the workers have different settings or records; give all of them the same"
+        loop.agree(run_config.checksum(settings), complaint)
         training = prepare(config, options, shards, cluster)
-        run_config.begin(options.paths, told, options.fresh, training.writes)
+        run_config.begin(options.paths, settings, options.fresh, training.writes)
         if start and not begun:
             training.start_from(start, srgan)
         vgg = VGG.build(config.vgg_layer, options.vgg_weights, before_activation=config.content_loss == "l1")
@@ -121,38 +124,57 @@ def opened(
 
 
 def find_start(options: Options, begun: bool) -> keras.Model | None:
-    """Return the generator that the run starts from, or what is kept of it once the run has begun."""
+    """Return the generator that the run starts from, or its saved copy if the run has been started before.
+
+    Args:
+        options: the settings of the run.
+        begun: whether the run has checkpoints.
+    """
     if not options.init_generator:
         return None
     return generators.load_generator(options.paths.pretrained_generator if begun else options.init_generator)
 
 
 def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
-    """Return the SRGAN generator that the second stage starts from, if one is given.
+    """Return the SRGAN generator that the second stage starts from, or None.
+
+    Args:
+        init_srgan: the path of the generator, or None.
+        config: the configuration.
 
     Raises:
-        UserError: it is not the network of `config`.
+        UserError: its network is not that of `config`.
     """
     if not init_srgan:
         return None
     srgan = generators.load_generator(init_srgan)
     if builders.shaped_like(config, srgan) != config:
-        raise UserError(f"{init_srgan}: another network than that of the generator to start from; give one of it")
+        raise UserError(
+            f"{init_srgan}: its network differs from that of the initial generator; "
+            "give an SRGAN generator that was trained from it"
+        )
     return srgan
 
 
 def find_records(config: Config, records: str) -> Shards:
-    """Return the shards of both splits, once it is known that they suit the configuration.
+    """Find the shards of both splits and check that they match the configuration.
+
+    Args:
+        config: the configuration.
+        records: the folder of the records, or its `gs://` address.
+
+    Returns:
+        The paths of the shards by split, "train" and "test".
 
     Raises:
-        UserError: there are none, or they are damaged, of another scale, for smaller crops, or have LR of their own
-            that would be replaced.
+        UserError: the shards are missing, damaged, of another scaling factor or for smaller crops; or they have given
+            low-resolution images that the degradation would replace.
     """
     tfrecords.check_crops(records, max((config.hr_shape[0], *config.pretrain_crops)))
     if config.degradation == "photo" and tfrecords.has_own_lr(records):
         raise UserError(
-            f"{records}: has low-resolution images of its own, which the degradation {config.degradation} would "
-            "replace; train with bicubic"
+            f"{records}: has given low-resolution images, which the degradation {config.degradation} would "
+            "replace; choose the degradation bicubic"
         )
     shards = {split: tfrecords.find_shards(records, split, config.scaling_factor) for split in ("train", "test")}
     logging.info("training shards found: %d", len(shards["train"]))
@@ -160,7 +182,14 @@ def find_records(config: Config, records: str) -> Shards:
 
 
 def describe(config: Config, options: Options, precision: str, num_replicas: int) -> dict[str, object]:
-    """Return everything that settles the run's result, for `run_config`."""
+    """Return all settings that determine the result of a run, for `run_config`.
+
+    Args:
+        config: the configuration.
+        options: the other settings.
+        precision: the precision of the computation.
+        num_replicas: the number of replicas that train in sync.
+    """
     return run_config.describe(
         config,
         global_batch_size=config.train_batch_size * num_replicas,
@@ -174,7 +203,14 @@ def describe(config: Config, options: Options, precision: str, num_replicas: int
 
 
 def prepare(config: Config, options: Options, shards: Shards, cluster: devices.Cluster | None = None) -> Training:
-    """Return what both stages share, under the present strategy."""
+    """Return the objects that both stages share, under the current strategy.
+
+    Args:
+        config: the configuration.
+        options: the other settings.
+        shards: from `find_records`.
+        cluster: the workers, if there are several.
+    """
     strategy = tf.distribute.get_strategy()
     return Training(
         config,
@@ -191,10 +227,15 @@ def prepare(config: Config, options: Options, shards: Shards, cluster: devices.C
 
 
 def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) -> Callable[..., tf.data.Dataset]:
-    """Return what loads the training batches of a replica.
+    """Return a function that loads the training batches of a replica; see `loop.LoadBatches`.
+
+    Args:
+        config: the configuration.
+        shards: the paths of the training shards.
+        num_replicas: the number of replicas that train in sync.
 
     Raises:
-        UserError: the batches of all replicas are larger than the data.
+        UserError: the records have fewer crops than the global batch.
     """
     load = functools.partial(
         load_dataset,

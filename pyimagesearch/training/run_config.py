@@ -1,4 +1,4 @@
-"""What a run was told: written beside its models, compared when it goes on."""
+"""The settings of a run. They are written beside its models and compared when the run is resumed."""
 
 import argparse
 import contextlib
@@ -28,11 +28,11 @@ FACTS = {
     "init_stage",
     "records",
 }
-"""What the file tells of a run besides its `Config`."""
+"""The settings in the file that are not fields of `Config`."""
 
 _HINTS = typing.get_type_hints(Config)
 
-# These shape neither the weights nor the order of the data.
+# Settings that change neither the weights nor the order of the data.
 _FREE = {
     "shard_size",
     "record_size",
@@ -40,47 +40,55 @@ _FREE = {
     "infer_hr_size",
     "checkpoint_every",
     "validate_every",
-    "train_batch_size",  # the batch of all replicas together counts
+    "train_batch_size",  # only the global batch size counts
 }
 
 
 def describe(config: Config, **facts: Any) -> dict[str, Any]:
-    """Return everything that settles a run's result, for JSON: the configuration and further facts, of `FACTS`."""
+    """Return all settings that determine the result of a run, for JSON.
+
+    Args:
+        config: the configuration.
+        **facts: the other settings, by the names in `FACTS`.
+    """
     return {**json.loads(json.dumps(dataclasses.asdict(config))), **facts}
 
 
 def read(path: str) -> Config:
-    """Return the configuration of an earlier run from the file that `begin` wrote, here or at a `gs://` address.
+    """Read the configuration of an earlier run from the file that `begin` wrote.
+
+    Args:
+        path: the path of the file, or its `gs://` address.
 
     Raises:
-        UserError: there is no such file, it is damaged, or tells something that no configuration has.
+        UserError: the file does not exist, is damaged, or has a setting that is unknown or out of range.
     """
-    told, fields = _told(path), {field.name: field for field in dataclasses.fields(Config)}
-    if unknown := sorted(told.keys() - fields.keys() - FACTS):
-        raise UserError(f"{path}: has settings that are not known: {', '.join(map(repr, unknown))}; remove them")
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    stored, fields = _stored(path), {field.name: field for field in dataclasses.fields(Config)}
+    if unknown := sorted(stored.keys() - fields.keys() - FACTS):
+        raise UserError(f"{path}: unknown settings: {', '.join(map(repr, unknown))}; remove them")
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     settings = {name: value for name, value in settings.items() if name in fields}
     for name, value in settings.items():
         if not _fits(fields[name], value):
-            raise UserError(f"{path}: {name} cannot be {json.dumps(told[name])}; correct it")
+            raise UserError(f"{path}: {name} cannot be {json.dumps(stored[name])}; correct it")
     return Config(**settings)
 
 
-def _told(path: str) -> dict[str, Any]:
+def _stored(path: str) -> dict[str, Any]:
     try:
         with tf.io.gfile.GFile(path) as file:
-            told = json.load(file)
+            stored = json.load(file)
     except tf.errors.NotFoundError as error:
         raise UserError(f"{path}: no such file; give the {CONFIG} of an earlier run") from error
     except ValueError as error:
-        raise UserError(f"{path}: damaged, it is no JSON; give the {CONFIG} of an earlier run") from error
-    if not isinstance(told, dict):
-        raise UserError(f"{path}: not the {CONFIG} of a run; give that of an earlier run")
-    return told
+        raise UserError(f"{path}: damaged, not valid JSON; give the {CONFIG} of an earlier run") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: not a {CONFIG}; give the one of an earlier run")
+    return stored
 
 
 def _fits(field: dataclasses.Field, value: Any) -> bool:
-    """Return whether a field of `Config` can have a value: the one that its flag would read, if it has a flag."""
+    """Return whether a value is valid for a field of `Config`: its flag, if it has one, would accept the value."""
     kind = tuple if typing.get_origin(_HINTS[field.name]) is tuple else _HINTS[field.name]
     choices, read = (field.metadata.get(name) for name in ("choices", "read"))
     if isinstance(value, bool) != (kind is bool):
@@ -99,31 +107,40 @@ def _fits(field: dataclasses.Field, value: Any) -> bool:
 
 
 def checksum(run: dict[str, Any]) -> int:
-    """Return a number of 31 bits that tells what shapes this run from what shapes others."""
-    shaping = {name: value for name, value in run.items() if name not in _FREE}
-    return zlib.crc32(json.dumps(shaping, sort_keys=True).encode()) >> 1
+    """Return a checksum of 31 bits of the settings that change the result of a run.
+
+    Args:
+        run: the settings, from `describe`.
+    """
+    relevant = {name: value for name, value in run.items() if name not in _FREE}
+    return zlib.crc32(json.dumps(relevant, sort_keys=True).encode()) >> 1
 
 
 def begun(paths: Paths) -> list[str]:
-    """Return the stages that have checkpoints."""
+    """Return the stages that have checkpoints, in order.
+
+    Args:
+        paths: the folders of the outputs.
+    """
     return [stage for stage in STAGES if find_checkpoints(paths.checkpoints(stage))]
 
 
 def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -> None:
-    """Go on with the run in `paths.outputs`, or begin one there.
+    """Begin a run in `paths.outputs`, or resume the run there.
 
     Args:
-        paths: where models and checkpoints are.
-        run: from `describe`.
+        paths: the folders of models and checkpoints.
+        run: the settings, from `describe`.
         fresh: whether to remove the checkpoints of an earlier run.
-        writes: whether this worker is the one that writes and removes.
+        writes: whether this worker writes and removes files.
 
     Raises:
-        UserError: an earlier run there was told something else, or checkpoints could not be restored from there.
+        UserError: an earlier run there has other settings, or TensorFlow cannot restore checkpoints from such a folder.
     """
     if set(paths.outputs) & set("*?[]\\"):
         raise UserError(
-            f"{paths.outputs}: TensorFlow restores nothing from folders with * ? [ ] or \\ in their names; rename it"
+            f"{paths.outputs}: TensorFlow cannot restore checkpoints from a folder with * ? [ ] or \\ in its name; "
+            "rename it"
         )
     stages = begun(paths)
     if stages and not fresh:
@@ -146,8 +163,8 @@ def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
     with contextlib.suppress(tf.errors.NotFoundError, ValueError), tf.io.gfile.GFile(path) as file:
         earlier = json.load(file)
     if not isinstance(earlier, dict):
-        raise UserError(f"{path}: missing or damaged, but there are checkpoints; start afresh")
-    # Earlier versions had fewer fields, and did what the defaults of the new ones do.
+        raise UserError(f"{path}: missing or damaged, but checkpoints exist; start over")
+    # Earlier versions had fewer fields. They trained as the defaults of the new fields do.
     earlier = describe(Config()) | earlier
     free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, stages)}
     differences = [
@@ -157,13 +174,13 @@ def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
     ]
     if differences:
         raise UserError(
-            f"{paths.outputs}: the run there was told otherwise ({'; '.join(differences)}); "
-            "repeat its settings, choose another folder of outputs, or start afresh"
+            f"{paths.outputs}: the run there has other settings ({'; '.join(differences)}); "
+            "use the same settings, choose another output folder, or start over"
         )
 
 
 def _extensible(earlier: dict[str, Any], stages: list[str]) -> list[str]:
-    """Return the stages that may still become longer or shorter: later ones, and the present one if it is uniform."""
+    """Return the stages whose length may still change: later ones, and the current one if its schedule is constant."""
     present = "finetune" if "finetune" in stages else "pretrain"
     later = STAGES[STAGES.index(present) :]
     return [stage for stage in later if stage not in stages or _is_uniform(earlier, stage)]

@@ -1,4 +1,4 @@
-"""Runs a stage to its end: everything that a run keeps of it, put together."""
+"""Train a stage to its end, with checkpoints, validation, history and progress."""
 
 import dataclasses
 import functools
@@ -18,10 +18,17 @@ from pyimagesearch.training.checkpoints import Checkpoints
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What both stages share.
+    """The objects that both stages share.
 
-    `load_batches` loads those of one replica as `loop.fit` wants them, given `hr_crop_size`. `test_pairs` are
-    batches as `callbacks.Validation` takes them. Of several workers, the one that `writes` keeps the files.
+    Attributes:
+        config: the settings.
+        paths: the folders of the outputs.
+        vgg: from `VGG.build`, for the perceptual distance of the validation.
+        snapshot: the generator that is validated and saved.
+        load_batches: loads the batches of one replica; see `loop.fit`. It also takes `hr_crop_size` in pixels.
+        test_pairs: batches of held-out images; see `callbacks.Validation`.
+        writes: whether this worker writes files. It is true for one of several workers.
+        jit_compile: whether to compile the training step with XLA.
     """
 
     config: Config
@@ -34,18 +41,28 @@ class Training:
     jit_compile: bool = False
 
     def start_from(self, pretrained: keras.Model, srgan: keras.Model | None = None) -> None:
-        """Save a generator of the network in training in the place of the first stage's, and start from it.
+        """Start from a given generator, and save it as the generator of the first stage.
 
-        Start from `srgan` instead if it is given.
+        Args:
+            pretrained: the generator. Its network is that of `config`.
+            srgan: a generator of the same network that the second stage starts from, instead of `pretrained`.
         """
         self.snapshot.generator.set_weights(pretrained.get_weights())
         self._save(self.paths.pretrained_generator, self.snapshot.generator)
-        logging.info("starting from the given generator, saved as %s", self.paths.pretrained_generator)
+        logging.info("starting from the given generator, which is saved as %s", self.paths.pretrained_generator)
         if srgan:
             self.snapshot.generator.set_weights(srgan.get_weights())
 
     def run(self, name: str, model: keras.Model) -> keras.Model:
-        """Train the stage "pretrain" or "finetune" to its end, and return the generator that was saved."""
+        """Train a stage to its end.
+
+        Args:
+            name: "pretrain" or "finetune".
+            model: the compiled stage, from `builders`.
+
+        Returns:
+            The generator that was saved.
+        """
         config = self.config
         pretrain = name == "pretrain"
         epochs = config.pretrain_epochs if pretrain else config.finetune_epochs
@@ -94,5 +111,5 @@ class Training:
 
 
 def _fingerprint(network: keras.Model) -> str:
-    """Return eight hexadecimal digits that tell a network's weights from others."""
+    """Return a checksum of the weights of a network: the CRC-32 in eight hexadecimal digits."""
     return f"{zlib.crc32(b''.join(weights.tobytes() for weights in network.get_weights())):08x}"

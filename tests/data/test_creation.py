@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import enlarged, picture, save
+from conftest import enlarged, random_image, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,14 +30,14 @@ CONFIG = dataclasses.replace(Config(), record_size=64, hr_shape=(16, 16, 3), sha
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder of 12 small pictures."""
+    """A folder of 12 small images."""
     for seed in range(12):
-        save(tmp_path / "pictures" / f"{seed:02d}.png", picture(60 + 4 * seed, 80, seed))
+        save(tmp_path / "images" / f"{seed:02d}.png", random_image(60 + 4 * seed, 80, seed))
     return tmp_path
 
 
 def create(root, records="records", processes=1, strict=False):
-    source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)
+    source = folder(str(root / "images"), 0.2, 4, 32, seed=1)
     return creation.create(str(root / records), source, CONFIG, processes, strict)
 
 
@@ -77,7 +77,7 @@ def test_photographs_are_stored_whole_for_testing_and_in_pieces_for_training(roo
 
 
 def test_the_space_needed_is_what_is_taken(root):
-    source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)
+    source = folder(str(root / "images"), 0.2, 4, 32, seed=1)
     shards = list(creation._plan("train", source.train, str(root / "records"), CONFIG, False))
     create(root)
     taken = sum(path.stat().st_size for path in (root / "records" / "train").iterdir())
@@ -86,17 +86,17 @@ def test_the_space_needed_is_what_is_taken(root):
 
 @pytest.mark.parametrize("crop", range(32, 121, 8))
 def test_records_of_any_crop_have_at_most_two_and_a_quarter_times_the_pixels_of_the_photographs(tmp_path, crop):
-    pictures = Noise(((30, 30), (31, 200), (90, 61)))
+    images = Noise(((30, 30), (31, 200), (90, 61)))
     config = dataclasses.replace(CONFIG, hr_shape=(crop, crop, 3))
-    creation.create(str(tmp_path), Source(pictures, pictures), config, 1, strict=True)
+    creation.create(str(tmp_path), Source(images, images), config, 1, strict=True)
     shards = tfrecords.find_shards(str(tmp_path), "train", 4)
     records = [lr.shape[:2] for lr, _ in tf.data.TFRecordDataset(shards).map(tfrecords.parse)]
-    assert sum(map(math.prod, records)) <= 2.25 * sum(map(math.prod, pictures.lr_sizes))
+    assert sum(map(math.prod, records)) <= 2.25 * sum(map(math.prod, images.lr_sizes))
     assert all(4 * min(record) >= crop for record in records)
     assert all(4 * max(record) <= max(64, 3 * crop) for record in records)
 
 
-def test_a_disk_that_is_too_small_is_told_before(root, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before(root, monkeypatch):
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(creation.shutil, "disk_usage", lambda path: usage._replace(free=10**5))
     with pytest.raises(UserError, match=r"records: about 0.0 GB are needed and 0.0 GB are free"):
@@ -109,36 +109,36 @@ def truncate(path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_pictures_that_cannot_be_used_are_listed_and_the_rest_goes_on(root, processes):
-    truncate(root / "pictures" / "03.png")
-    save(root / "pictures" / "zu klein, wirklich.png", picture(10, 10))
+def test_unusable_images_are_listed_and_the_others_are_used(root, processes):
+    truncate(root / "images" / "03.png")
+    save(root / "images" / "zu klein, wirklich.png", random_image(10, 10))
     assert create(root, processes=processes)["skipped"] == 2
     rows = list(csv.reader((root / "records" / "skipped.csv").open()))
     assert rows == [
         ["name", "reason"],
-        ["zu klein, wirklich.png", "10x10 pixels are too few, 32x32 are needed"],
-        ["03.png", "damaged, or not a picture"],
+        ["zu klein, wirklich.png", "10x10 pixels are too small, 32x32 are needed"],
+        ["03.png", "damaged, or not an image"],
     ]
 
 
 def test_files_that_are_no_photographs_are_listed_but_do_not_count(root):
-    (root / "pictures" / "film.mpg").write_text("a film")
+    (root / "images" / "video.mpg").write_text("a video")
     assert create(root, strict=True)["skipped"] == 0
     rows = list(csv.reader((root / "records" / "skipped.csv").open()))
-    assert rows[1:] == [["film.mpg", "the name does not end as that of a photograph"]]
+    assert rows[1:] == [["video.mpg", "not an image by the ending of its name"]]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_strictly_the_first_picture_that_cannot_be_used_stops_it(root, processes):
-    truncate(root / "pictures" / "03.png")
+def test_strictly_the_first_image_that_cannot_be_used_stops_it(root, processes):
+    truncate(root / "images" / "03.png")
     with pytest.raises(UserError, match="^03.png: damaged.*strict"):
         create(root, processes=processes, strict=True)
     assert not (root / "records" / "manifest.json").exists()
     assert create(root, processes=processes)["skipped"] == 1
 
 
-def test_strictly_what_is_known_before_is_told_before(root):
-    save(root / "pictures" / "small.png", picture(10, 10))
+def test_in_strict_mode_skipped_images_are_reported_first(root):
+    save(root / "images" / "small.png", random_image(10, 10))
     with pytest.raises(UserError, match="^small.png: 10x10 pixels"):
         create(root, strict=True)
     assert not (root / "records").exists()
@@ -147,13 +147,13 @@ def test_strictly_what_is_known_before_is_told_before(root):
 def test_records_are_not_overwritten(root):
     create(root)
     before = contents(root / "records")
-    with pytest.raises(UserError, match="records: holds records already"):
+    with pytest.raises(UserError, match="records: already has records"):
         create(root)
     assert contents(root / "records") == before
 
 
 def test_records_can_be_made_in_and_read_from_another_file_system(root):
-    source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)
+    source = folder(str(root / "images"), 0.2, 4, 32, seed=1)
     counts = creation.create("ram://bucket/records", source, CONFIG, 1)
     assert counts == create(root)
     for split in ("train", "test"):
@@ -168,7 +168,7 @@ def test_records_can_be_made_in_and_read_from_another_file_system(root):
 
 def interrupt(root):
     """Make records, but for the last shards."""
-    source = folder(str(root / "pictures"), 0.2, 4, 32, seed=1)
+    source = folder(str(root / "images"), 0.2, 4, 32, seed=1)
     shards = [
         *creation._plan("train", source.train, str(root / "records"), CONFIG, False),
         *creation._plan("test", source.test, str(root / "records"), CONFIG, False),
@@ -189,11 +189,11 @@ def test_complete_shards_are_not_made_again(root):
     assert contents(root / "records") == contents(root / "undisturbed")
 
 
-def test_an_unfinished_creation_goes_on_however_the_folder_is_written(root, monkeypatch):
+def test_an_unfinished_creation_resumes_for_any_spelling_of_the_folder(root, monkeypatch):
     create(root, "undisturbed")
     interrupt(root)
-    monkeypatch.chdir(root / "pictures")
-    (root / "link").symlink_to("pictures")
+    monkeypatch.chdir(root / "images")
+    (root / "link").symlink_to("images")
     creation.create("../records", folder("../link", 0.2, 4, 32, seed=1), CONFIG, 1)
     assert contents(root / "records") == contents(root / "undisturbed")
 
@@ -207,10 +207,10 @@ def test_a_shard_that_was_damaged_meanwhile_is_made_again(root):
     assert contents(root / "records") == contents(root / "undisturbed")
 
 
-def test_an_unfinished_creation_of_other_pictures_is_refused(root):
+def test_an_unfinished_creation_of_other_images_is_refused(root):
     interrupt(root)
-    save(root / "pictures" / "00.png", picture(60, 80, 77))
-    with pytest.raises(UserError, match="holds an unfinished creation of other pictures or other settings"):
+    save(root / "images" / "00.png", random_image(60, 80, 77))
+    with pytest.raises(UserError, match="has unfinished records of other images or other settings"):
         create(root)
 
 
@@ -219,9 +219,9 @@ def test_an_unfinished_creation_of_other_pictures_is_refused(root):
 )
 def test_a_creation_killed_at_random_moments_ends_with_the_same_records(tmp_path, number, capsys):
     for seed in range(40):
-        save(tmp_path / "pictures" / f"{seed}.png", np.repeat(picture(900, 40, seed), 40, axis=1))
+        save(tmp_path / "images" / f"{seed}.png", np.repeat(random_image(900, 40, seed), 40, axis=1))
     records, rng = tmp_path / "records", random.Random(int(number))
-    flags = ["--preset", "demo", "--processes", "2", "--images", str(tmp_path / "pictures"), "--records"]
+    flags = ["--preset", "demo", "--processes", "2", "--images", str(tmp_path / "images"), "--records"]
     assert create_tfrecords.main([*flags, str(tmp_path / "undisturbed")]) == 0
     for _ in range(2):
         command = [sys.executable, create_tfrecords.__file__, *flags, str(records)]
@@ -235,7 +235,7 @@ def test_a_creation_killed_at_random_moments_ends_with_the_same_records(tmp_path
         assert process.returncode and b"Traceback" not in err
     capsys.readouterr()
     assert create_tfrecords.main([*flags, str(records)]) == 0
-    assert "shards are complete, going on with the others" in capsys.readouterr().out
+    assert "shards are complete; making the other shards" in capsys.readouterr().out
     assert contents(records) == contents(tmp_path / "undisturbed")
 
 
@@ -252,7 +252,7 @@ def test_bad_shards_are_named_when_verified(root, capfd):
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Pictures of noise of these LR sizes, in which every HR pixel equals the LR pixel that it belongs to."""
+    """Images of noise of these LR sizes, in which every HR pixel equals the LR pixel that it belongs to."""
 
     lr_sizes: tuple[tuple[int, int], ...]
 
@@ -279,9 +279,9 @@ class Noise:
 )
 def test_lr_and_hr_stay_aligned_to_the_pixel(tmp_path_factory, sizes, crop, piece, shard_size, batch_size):
     config = dataclasses.replace(CONFIG, record_size=4 * piece, hr_shape=(4 * crop, 4 * crop, 3), shard_size=shard_size)
-    pictures = Noise(tuple(sizes))
+    images = Noise(tuple(sizes))
     root = str(tmp_path_factory.mktemp("records"))
-    counts = creation.create(root, Source(pictures, pictures), config, 1, strict=True)
+    counts = creation.create(root, Source(images, images), config, 1, strict=True)
     assert counts["test"] == len(sizes) <= counts["train"]
     shards = tfrecords.find_shards(root, "train", 4)
     dataset = data_preprocess.load_dataset(shards, batch_size, True, 4 * crop, 4, crops_per_record=3, seed=1)

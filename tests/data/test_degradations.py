@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import skimage.data
-from conftest import picture
+from conftest import random_image
 from PIL import Image
 
 from pyimagesearch import metrics
@@ -26,7 +26,7 @@ def test_a_degraded_image_has_the_size_of_a_reduced_one(photograph, scale):
     assert images.shape == (20, 192 // scale, 256 // scale, 3) and images.dtype == np.uint8
 
 
-def test_the_seed_and_the_number_settle_each_image(photograph):
+def test_the_seed_and_the_number_determine_each_image(photograph):
     images = degradations.degrade_often(photograph, 4, 8, 1, 2)
     assert len({image.tobytes() for image in images}) == 8
     np.testing.assert_array_equal(degradations.degrade_often(photograph, 4, 5, 1, 2), images[:5])
@@ -94,7 +94,7 @@ def test_sharpening_makes_edges_steeper_and_keeps_flat_colours():
 
 
 @pytest.mark.parametrize(("sigma", "gain"), [(5, 0), (0, 0.3), (4, 0.1)])
-def test_noise_has_the_variance_that_it_is_told(sigma, gain):
+def test_noise_has_the_given_variance(sigma, gain):
     for level in (60, 180):
         image = np.full((200, 200, 3), level, np.uint8)
         noise = degradations.add_noise(image, sigma, np.random.default_rng(1), gain).astype(float) - level
@@ -117,8 +117,8 @@ def test_jpeg_is_what_other_programs_write(photograph, subsampled, code):
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (3, 5)])
-def test_jpeg_puts_its_blocks_where_it_is_told(offset):
-    image = picture(96, 96)
+def test_jpeg_blocks_have_the_given_offset(offset):
+    image = random_image(96, 96)
     found = degradations.jpeg(image, 1, subsampled=False, offset=offset).astype(int)
     for axis in (0, 1):
         steps = np.abs(np.diff(found, axis=axis)).mean(axis=(1 - axis, 2))  # [95]
@@ -135,7 +135,7 @@ def test_jpeg_puts_its_blocks_where_it_is_told(offset):
         ("clean", Fixed(), "clean"),
     ],
 )
-def test_told_degradations_are_read_and_named(text, fixed, name):
+def test_fixed_degradations_are_read_and_named(text, fixed, name):
     assert degradations.parse(text) == fixed and str(fixed) == name
 
 
@@ -157,7 +157,7 @@ def test_degradations_that_make_no_sense_are_refused(text, said):
         degradations.parse(text)
 
 
-def test_told_degradations_come_in_the_order_blur_noise_jpeg(photograph):
+def test_fixed_degradations_are_applied_in_the_order_blur_noise_jpeg(photograph):
     blurred = degradations.blur(photograph, 1.5)
     noisy = degradations.add_noise(blurred, 5, np.random.default_rng(7))
     np.testing.assert_array_equal(Fixed(1.5, 5, 60).apply(photograph, 7), degradations.jpeg(noisy, 60))

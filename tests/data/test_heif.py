@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from conftest import picture, save
+from conftest import random_image, save
 from PIL import ExifTags, Image, ImageCms
 
 import create_tfrecords
-from pyimagesearch.data.image_io import PictureError, read_picture, read_rgb, read_size, write_picture
+from pyimagesearch.data.image_io import ImageError, read_image, read_rgb, read_size, write_image
 from pyimagesearch.inference import batch
 
 RGB = cv2.resize(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8), (96, 64))  # smooth, [64, 96, 3]
@@ -25,7 +25,7 @@ def heic(pixels, **options):
 
 
 def deep_heic(pixels, mode):
-    """A HEIC file of 10 bits a channel, of pixels of 16."""
+    """A HEIC file with 10 bits per channel, from pixels with 16 bits."""
     file = io.BytesIO()
     height, width = pixels.shape[:2]
     pillow_heif.from_bytes(mode, (width, height), pixels.tobytes()).save(file, **LOSSLESS)
@@ -39,10 +39,10 @@ def exif(orientation):
 
 
 def test_what_is_stored_without_loss_comes_back():
-    np.testing.assert_array_equal(read_picture(heic(RGB)).pixels, RGB)
+    np.testing.assert_array_equal(read_image(heic(RGB)).pixels, RGB)
     alpha = np.dstack([RGB, RGB[..., 0]])
-    np.testing.assert_array_equal(read_picture(heic(alpha)).pixels, alpha)
-    grey = read_picture(heic(RGB[..., 0], chroma=420, matrix_coefficients=6)).pixels
+    np.testing.assert_array_equal(read_image(heic(alpha)).pixels, alpha)
+    grey = read_image(heic(RGB[..., 0], chroma=420, matrix_coefficients=6)).pixels
     np.testing.assert_array_equal(grey, RGB[..., :1])
 
 
@@ -51,19 +51,19 @@ def test_what_is_stored_without_loss_comes_back():
 def test_an_orientation_is_applied_once(orientation, deep):
     png = io.BytesIO()
     Image.fromarray(RGB).save(png, "png", exif=exif(orientation))
-    upright = read_picture(png).pixels
+    upright = read_image(png).pixels
     file = heic(RGB, exif=exif(orientation).tobytes())
     if deep:
         wide = RGB.astype(np.uint16) * 257
         file = io.BytesIO()
         image = pillow_heif.from_bytes("RGB;16", (96, 64), wide.tobytes())
         image.save(file, exif=exif(orientation).tobytes(), **LOSSLESS)
-    picture = read_picture(file)
-    assert read_size(file) == picture.pixels.shape[:2] == upright.shape[:2]
-    pixels = picture.pixels / 257 if deep else picture.pixels
+    image = read_image(file)
+    assert read_size(file) == image.pixels.shape[:2] == upright.shape[:2]
+    pixels = image.pixels / 257 if deep else image.pixels
     np.testing.assert_allclose(pixels, upright, atol=0.25 if deep else 0)
     tags = Image.Exif()
-    tags.load(picture.metadata.exif)
+    tags.load(image.metadata.exif)
     assert tags[ExifTags.Base.Make] == "a phone" and ExifTags.Base.Orientation not in tags
 
 
@@ -74,7 +74,7 @@ def test_10_bits_fill_16(mode, channels):
     expected = pixels.astype(int)
     if mode == "RGBa;16":
         expected[..., :3] = 65_535  # as much of each colour as is opaque
-    read = read_picture(deep_heic(pixels, mode)).pixels
+    read = read_image(deep_heic(pixels, mode)).pixels
     assert read.dtype == np.uint16 and read.min() == 0 and read.max() == 65_535
     opaque = slice(32, None)  # by half or more
     assert np.abs(read[opaque].astype(int) - expected[opaque]).max() < 2 * 65_535 / 1023
@@ -89,17 +89,17 @@ def test_a_colour_profile_is_carried_and_used():
         swapped[places[name] : places[name] + 4] = other
     swapped = bytes(swapped).replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
     file = heic(RGB, icc_profile=swapped)
-    assert read_picture(file).metadata.icc == swapped
+    assert read_image(file).metadata.icc == swapped
     assert np.abs(read_rgb(file).astype(int) - RGB[..., [1, 0, 2]]).max() <= 3
 
 
 @pytest.mark.parametrize(("primaries", "transfer", "carried"), [(9, 16, True), (12, 13, True), (1, 13, False)])
-def test_colours_without_a_profile_are_told_to_png(tmp_path, primaries, transfer, carried):
+def test_colour_spaces_without_a_profile_are_written_to_png(tmp_path, primaries, transfer, carried):
     file = heic(RGB, color_primaries=primaries, transfer_characteristics=transfer)
     path = str(tmp_path / "result.png")
-    write_picture(path, read_picture(file), "png")
+    write_image(path, read_image(file), "png")
     expected = {b"cICP": bytes([primaries, transfer, 0, 1])} if carried else {}
-    assert read_picture(path).metadata.png_colour == expected
+    assert read_image(path).metadata.png_colour == expected
 
 
 def test_the_brand_mif1_is_read_too():
@@ -115,12 +115,12 @@ def test_avif_is_still_read_by_pillow():
 
 
 def test_jpeg_xl_is_refused_by_name():
-    for read in (read_picture, read_size):
-        with pytest.raises(PictureError, match="JPEG XL, which is not read; save it as PNG"):
+    for read in (read_image, read_size):
+        with pytest.raises(ImageError, match="JPEG XL is not supported; save it as PNG"):
             read(io.BytesIO(b"\xff\x0a" + bytes(40)))
 
 
-def test_a_folder_of_a_phone_is_enlarged(tmp_path):
+def test_a_folder_of_a_phone_is_upscaled(tmp_path):
     folder = tmp_path / "phone"
     save(folder / "a.png", RGB)
     (folder / "IMG_1.HEIC").write_bytes(heic(RGB, exif=exif(6).tobytes()).getvalue())
@@ -134,8 +134,8 @@ def test_a_folder_of_a_phone_is_enlarged(tmp_path):
     twice.scale = 2
     jobs = batch.plan([str(folder)], str(tmp_path / "out"), "png")
     failures = {failure.source.rpartition("/")[2]: failure.reason for failure in batch.run(jobs, twice, "png")}
-    assert failures.keys() == {"cut.heic", "new.jxl"} and failures["new.jxl"].startswith("JPEG XL, which is not read")
-    results = {path.name: read_picture(str(path)).pixels for path in (tmp_path / "out").iterdir()}
+    assert failures.keys() == {"cut.heic", "new.jxl"} and failures["new.jxl"].startswith("JPEG XL is not supported")
+    results = {path.name: read_image(str(path)).pixels for path in (tmp_path / "out").iterdir()}
     assert {name: (pixels.shape, pixels.dtype.itemsize) for name, pixels in results.items()} == {
         "a.png": ((128, 192, 3), 1),
         "IMG_1.png": ((192, 128, 3), 1),
@@ -146,9 +146,9 @@ def test_a_folder_of_a_phone_is_enlarged(tmp_path):
 def test_records_are_made_of_heic(tmp_path, caplog):
     photographs, records = tmp_path / "photographs", tmp_path / "records"
     for name in ("b.heic", "c.heic"):
-        save(photographs / name, picture(160, 160, ord(name[0])))
+        save(photographs / name, random_image(160, 160, ord(name[0])))
     (photographs / "d.jxl").write_bytes(b"\xff\x0a" + bytes(40))
     flags = ["--preset", "demo", "--processes", "1", "--images", str(photographs), "--records", str(records)]
     assert create_tfrecords.main(flags) == 0
     skipped = (records / "skipped.csv").read_text()
-    assert "d.jxl,JPEG XL, which is not read" in skipped.replace('"', "") and ".heic" not in skipped
+    assert "d.jxl,JPEG XL is not supported" in skipped.replace('"', "") and ".heic" not in skipped

@@ -8,7 +8,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 from pyimagesearch.data import image_io
-from pyimagesearch.data.image_io import FORMATS, Picture, PictureError, read_picture, read_rgb, read_size, write_picture
+from pyimagesearch.data.image_io import FORMATS, ImageError, LoadedImage, read_image, read_rgb, read_size, write_image
 from pyimagesearch.data.metadata import Metadata
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -16,7 +16,7 @@ GREY = RGB[..., 0]
 
 
 def saved(image, ending="png", **options):
-    """A file of a picture, an array or of Pillow, that has been written and is to be read."""
+    """A file of an image, which is an array or a Pillow image, open for reading."""
     file = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(ending, ending), **options)
@@ -25,7 +25,7 @@ def saved(image, ending="png", **options):
 
 
 def opencv(image, ending):
-    """The same of what OpenCV writes, given RGB."""
+    """A file that OpenCV writes, open for reading."""
     return io.BytesIO(cv2.imencode("." + ending, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes())
 
 
@@ -35,7 +35,7 @@ def test_rgb_comes_back_as_it_is(ending):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P"])
-def test_grey_and_palette_pictures_become_rgb(mode):
+def test_grey_and_palette_images_become_rgb(mode):
     grey = np.where(GREY > 127, 255, 0).astype(np.uint8) if mode == "1" else GREY
     np.testing.assert_array_equal(
         read_rgb(saved(Image.fromarray(grey).convert(mode))), np.repeat(grey[..., None], 3, -1)
@@ -71,11 +71,11 @@ def test_cmyk_becomes_rgb():
 
 @pytest.mark.parametrize("value", [float("nan"), 3.5])
 def test_pixels_of_32_bits_are_refused(value):
-    with pytest.raises(PictureError, match="32 bits"):
+    with pytest.raises(ImageError, match="32 bits"):
         read_rgb(saved(np.full((3, 3), value, np.float32), "tif"))
 
 
-# What is on screen, of a picture that is stored with each value of EXIF's orientation.
+# The upright image, for each value of the EXIF orientation of a stored image.
 UPRIGHT = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -90,7 +90,7 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_pictures_are_turned_as_exif_says(orientation, ending):
+def test_images_are_rotated_as_exif_says(orientation, ending):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = saved(RGB, ending, exif=exif)
@@ -107,7 +107,7 @@ def test_animations_give_their_first_frame(ending):
 
 
 def profile(space="sRGB", gamma=None):
-    """An ICC profile; with a `gamma`, that of grey with it."""
+    """An ICC profile of sRGB, or with a `gamma` of grey."""
     if gamma is None:
         return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
     curve = b"curv\0\0\0\0" + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
@@ -137,7 +137,9 @@ def test_colours_of_an_icc_profile_become_those_of_srgb(mode):
 
 
 def test_an_icc_profile_leaves_transparency():
-    other = profile().replace("sRGB".encode("utf-16-be"), "mRGB".encode("utf-16-be"))  # is not known, but is the same
+    other = profile().replace(
+        "sRGB".encode("utf-16-be"), "mRGB".encode("utf-16-be")
+    )  # another name of the same colour space
     assert other != profile()
     rgba = np.dstack([RGB, np.full_like(GREY, 255)])
     rgba[:2, ..., 3] = 0
@@ -152,10 +154,10 @@ def test_an_icc_profile_that_does_not_fit_is_ignored(damaged):
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "tif", "avif", "heif"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
-def test_truncated_pictures_are_refused(ending, part):
+def test_truncated_images_are_refused(ending, part):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = saved(noise, ending).getvalue()
-    with pytest.raises(PictureError, match="damaged, or not a picture"):
+    with pytest.raises(ImageError, match="damaged, or not an image"):
         read_rgb(io.BytesIO(data[: int(len(data) * part)]))
 
 
@@ -172,7 +174,7 @@ def test_a_progressive_jpeg_that_lacks_its_last_scans_is_refused():
     scans = [place for place in range(len(data)) if data[place : place + 2] == b"\xff\xda"]
     assert len(scans) > 5
     for place in scans[1:]:
-        with pytest.raises(PictureError, match="damaged"):
+        with pytest.raises(ImageError, match="damaged"):
             read_rgb(io.BytesIO(data[:place]))
 
 
@@ -183,16 +185,16 @@ def test_colours_of_more_than_8_bits_in_ppm_stay(tmp_path, largest, plain):
     pixels = " ".join(map(str, deep.ravel())).encode() if plain else deep.astype(">u2").tobytes()
     path = tmp_path / "colour.ppm"
     path.write_bytes(b"P%d 9 6 %d\n" % (3 if plain else 6, largest) + pixels)
-    np.testing.assert_array_equal(read_picture(str(path)).pixels, np.round(deep * (65535 / largest)))
+    np.testing.assert_array_equal(read_image(str(path)).pixels, np.round(deep * (65535 / largest)))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(PictureError, match="damaged"):
-        read_picture(str(path))
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(str(path))
 
 
 def test_grey_of_16_bits_in_pgm_stays(tmp_path):
     deep = np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16)
     (tmp_path / "grey.ppm").write_bytes(b"P5 9 6 65535\n" + deep.astype(">u2").tobytes())
-    np.testing.assert_array_equal(read_picture(str(tmp_path / "grey.ppm")).pixels[..., 0], deep)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "grey.ppm")).pixels[..., 0], deep)
 
 
 def test_a_fault_of_the_program_is_not_called_damage(monkeypatch):
@@ -201,17 +203,17 @@ def test_a_fault_of_the_program_is_not_called_damage(monkeypatch):
         read_rgb(saved(RGB))
 
 
-def test_the_size_is_known_from_the_header_alone():
+def test_the_size_is_read_from_the_header_alone():
     header = saved(np.zeros((500, 300, 3), np.uint8)).getvalue()[:100]
     assert read_size(io.BytesIO(header)) == (500, 300)
 
 
 @pytest.mark.parametrize("name", ["empty.png", "ein Bild.jpg", "写真.tif"])
-def test_what_is_no_picture_is_refused(tmp_path, name):
+def test_files_that_are_not_images_are_refused(tmp_path, name):
     path = tmp_path / name
     path.write_text("" if name.startswith("empty") else "a letter")
     for read in (read_size, read_rgb):
-        with pytest.raises(PictureError, match="an empty file" if name.startswith("empty") else "not a picture"):
+        with pytest.raises(ImageError, match="an empty file" if name.startswith("empty") else "not an image"):
             read(str(path))
 
 
@@ -219,15 +221,15 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "broken link.png").symlink_to("nowhere")
     for name, said in (("pipe.png", "not a file"), (".", "not a file"), ("broken link.png", "No such file")):
-        for read in (read_size, read_picture):
-            with pytest.raises(PictureError, match=said):
+        for read in (read_size, read_image):
+            with pytest.raises(ImageError, match=said):
                 read(str(tmp_path / name))
 
 
 def test_a_text_of_megabytes_does_not_keep_an_image_from_being_read(tmp_path):
     text = "".join(map(chr, np.random.default_rng(0).integers(32, 127, 3_000_000)))
-    write_picture(str(tmp_path / "a.png"), Picture(RGB, Metadata(text={"workflow": text})), "png")
-    assert read_picture(str(tmp_path / "a.png")).metadata.text == {"workflow": text}
+    write_image(str(tmp_path / "a.png"), LoadedImage(RGB, Metadata(text={"workflow": text})), "png")
+    assert read_image(str(tmp_path / "a.png")).metadata.text == {"workflow": text}
 
 
 def test_names_of_any_script_can_be_read(tmp_path):
@@ -237,13 +239,13 @@ def test_names_of_any_script_can_be_read(tmp_path):
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():
-    header = saved(Image.new("1", (20_000, 20_000))).getvalue()[:100]  # there is nothing to decode
+    header = saved(Image.new("1", (20_000, 20_000))).getvalue()[:100]  # only the header is read
     for read in (read_size, read_rgb):
-        with pytest.raises(PictureError, match="20000x20000 pixels are more than the 250,000,000"):
+        with pytest.raises(ImageError, match="20000x20000 pixels are more than the limit of 250,000,000"):
             read(io.BytesIO(header))
 
 
-def test_large_pictures_below_that_are_read_without_a_warning(recwarn):
+def test_large_images_below_that_are_read_without_a_warning(recwarn):
     assert read_size(saved(Image.new("1", (15_000, 12_000)))) == (12_000, 15_000)
     assert not recwarn.list and image_io.MAX_PIXELS == 250_000_000
 
@@ -261,15 +263,15 @@ def metadata(**more):
 
 
 def read_saved(tmp_path, image, ending="png", **options):
-    path = tmp_path / f"picture.{ending}"
+    path = tmp_path / f"image.{ending}"
     path.write_bytes(saved(image, ending, **options).getvalue())
-    return read_picture(str(path))
+    return read_image(str(path))
 
 
 @pytest.mark.parametrize(
     ("mode", "channels"), [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4), ("I;16", 1)]
 )
-def test_what_a_picture_is_stays(tmp_path, mode, channels):
+def test_what_an_image_is_stays(tmp_path, mode, channels):
     if mode == "I;16":
         image = Image.fromarray(np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16))
     else:
@@ -291,7 +293,7 @@ def test_a_transparent_colour_stays_transparent(tmp_path):
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("form", ["png", "tiff"])
-def test_pictures_are_turned_whatever_they_are(tmp_path, orientation, deep, form):
+def test_images_of_all_kinds_are_rotated(tmp_path, orientation, deep, form):
     before = RGB.astype(np.uint16) * 257 if deep else RGB
     path = str(tmp_path / f"turned.{form}")
     if deep and form == "tiff":
@@ -301,37 +303,37 @@ def test_pictures_are_turned_whatever_they_are(tmp_path, orientation, deep, form
     else:
         exif = metadata(Orientation=orientation)["exif"]
         if form == "png":
-            write_picture(path, Picture(before, Metadata(exif=exif)), form)
+            write_image(path, LoadedImage(before, Metadata(exif=exif)), form)
         else:
             Image.fromarray(before).save(path, exif=exif)
-    picture = read_picture(path)
-    np.testing.assert_array_equal(picture.pixels, UPRIGHT[orientation](before))
-    assert read_size(path) == picture.pixels.shape[:2]
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, UPRIGHT[orientation](before))
+    assert read_size(path) == image.pixels.shape[:2]
     if not (deep and form == "tiff"):
         exif = Image.Exif()
-        exif.load(picture.metadata.exif)
+        exif.load(image.metadata.exif)
         assert ExifTags.Base.Orientation not in exif and exif[ExifTags.Base.Artist] == "Nandu"
 
 
-def test_an_orientation_in_xmp_does_not_turn_a_picture_again(tmp_path):
+def test_an_orientation_in_xmp_does_not_turn_an_image_again(tmp_path):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6" dc:title="kept"/></x:xmpmeta>'
-    picture = read_saved(tmp_path, RGB, "jpg", xmp=xmp, quality=95)
-    assert picture.metadata.xmp == xmp.replace(b'"6"', b'"1"')
-    write_picture(str(tmp_path / "again.png"), picture, "png")
-    assert read_picture(str(tmp_path / "again.png")).pixels.shape == picture.pixels.shape
+    image = read_saved(tmp_path, RGB, "jpg", xmp=xmp, quality=95)
+    assert image.metadata.xmp == xmp.replace(b'"6"', b'"1"')
+    write_image(str(tmp_path / "again.png"), image, "png")
+    assert read_image(str(tmp_path / "again.png")).pixels.shape == image.pixels.shape
 
 
 def test_grey_of_16_bits_of_another_byte_order_stays(tmp_path):
     deep = np.random.default_rng(1).integers(0, 2**16, (6, 9), np.uint16)
     path = str(tmp_path / "grey.tif")
     tifffile.imwrite(path, deep, byteorder=">", photometric="minisblack")
-    picture = read_picture(path)
-    assert picture.pixels.dtype == np.uint16
-    np.testing.assert_array_equal(picture.pixels[..., 0], deep)
+    image = read_image(path)
+    assert image.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(image.pixels[..., 0], deep)
     np.testing.assert_array_equal(read_rgb(path)[..., 1], deep >> 8)
 
 
-def test_damaged_metadata_do_not_keep_a_picture_from_being_read(tmp_path):
+def test_damaged_metadata_do_not_keep_an_image_from_being_read(tmp_path):
     data = saved(RGB, "jpg", exif=metadata()["exif"]).getvalue()
     rng = np.random.default_rng(0)
     path, start, left_out = tmp_path / "odd.jpg", data.index(b"Exif"), 0
@@ -341,38 +343,38 @@ def test_damaged_metadata_do_not_keep_a_picture_from_being_read(tmp_path):
             odd[place] = rng.integers(256)
         path.write_bytes(odd)
         try:
-            left_out += read_picture(str(path)).metadata.exif is None
-        except PictureError:
+            left_out += read_image(str(path)).metadata.exif is None
+        except ImageError:
             left_out += 1
     assert 0 < left_out < 300
 
 
 @pytest.mark.parametrize(("form", "size"), [("webp", (1, 16_384)), ("jpeg", (65_501, 1))])
 def test_what_is_too_large_for_a_format_is_refused(tmp_path, form, size):
-    with pytest.raises(PictureError, match=f"becomes {size[1]}x{size[0]} pixels, {form} has"):
-        write_picture(str(tmp_path / "large"), Picture(np.zeros((*size, 3), np.uint8)), form)
-    write_picture(str(tmp_path / "large"), Picture(np.zeros((*size, 3), np.uint8)), "png")
+    with pytest.raises(ImageError, match=f"becomes {size[1]}x{size[0]} pixels, {form} allows"):
+        write_image(str(tmp_path / "large"), LoadedImage(np.zeros((*size, 3), np.uint8)), form)
+    write_image(str(tmp_path / "large"), LoadedImage(np.zeros((*size, 3), np.uint8)), "png")
 
 
 def test_metadata_too_long_for_jpeg_are_left_out(tmp_path):
     exif = metadata(ImageDescription="long" * 20_000)["exif"]
-    path = str(tmp_path / "picture.jpg")
-    write_picture(path, Picture(RGB, Metadata(exif=exif, xmp=b"<x:xmpmeta/>")), "jpeg")
-    assert read_picture(path).metadata.exif is None and read_picture(path).metadata.xmp == b"<x:xmpmeta/>"
+    path = str(tmp_path / "image.jpg")
+    write_image(path, LoadedImage(RGB, Metadata(exif=exif, xmp=b"<x:xmpmeta/>")), "jpeg")
+    assert read_image(path).metadata.exif is None and read_image(path).metadata.xmp == b"<x:xmpmeta/>"
 
 
 def test_cmyk_becomes_srgb_without_its_profile(tmp_path):
     cmyk = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
-    picture = read_saved(tmp_path, cmyk, "tif", icc_profile=profile())
-    assert picture.pixels[0, 0].tolist() == [255, 0, 0] and picture.metadata.icc is None
+    image = read_saved(tmp_path, cmyk, "tif", icc_profile=profile())
+    assert image.pixels[0, 0].tolist() == [255, 0, 0] and image.metadata.icc is None
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
 def test_metadata_is_read_from_every_format(tmp_path, ending):
-    picture = read_saved(tmp_path, RGB, ending, **metadata())
-    assert picture.metadata.icc == profile() + bytes(4)
+    image = read_saved(tmp_path, RGB, ending, **metadata())
+    assert image.metadata.icc == profile() + bytes(4)
     exif = Image.Exif()
-    exif.load(picture.metadata.exif)
+    exif.load(image.metadata.exif)
     assert exif[ExifTags.Base.Artist] == "Nandu"
     inner = exif.get_ifd(ExifTags.IFD.Exif)
     assert inner[ExifTags.Base.DateTimeOriginal] == "2020:02:03 04:05:06" and ExifTags.Base.ExifImageWidth not in inner
@@ -382,16 +384,16 @@ def test_metadata_is_read_from_every_format(tmp_path, ending):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_written_picture_carries_what_its_format_can(tmp_path, form, channels, dtype):
+def test_a_written_image_carries_what_its_format_can(tmp_path, form, channels, dtype):
     rng = np.random.default_rng(2)
     pixels = np.repeat(rng.integers(0, np.iinfo(dtype).max, (4, 5, channels), dtype), 8, 0).repeat(8, 1)
     icc = profile() if channels > 2 else profile(gamma=1.0)
-    path = str(tmp_path / ("picture" + FORMATS[form]))
+    path = str(tmp_path / ("image" + FORMATS[form]))
     carried = Metadata(
         icc, metadata()["exif"], b"<x:xmpmeta/>", b"\x1c\x02\x19\0\x03cat", {"Comment": "Größe"}, (300, 300)
     )
-    write_picture(path, Picture(pixels, carried), form)
-    after = read_picture(path)
+    write_image(path, LoadedImage(pixels, carried), form)
+    after = read_image(path)
     deep = dtype == np.uint16 and form in ("png", "tiff")
     assert after.pixels.dtype == (np.uint16 if deep else np.uint8)
     assert b"2020:02:03" in after.metadata.exif and b"<x:xmpmeta/>" in after.metadata.xmp
@@ -412,12 +414,12 @@ def test_a_written_picture_carries_what_its_format_can(tmp_path, form, channels,
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_xmp_is_carried(tmp_path, form):
-    path = str(tmp_path / ("picture" + FORMATS[form]))
-    write_picture(path, Picture(RGB, Metadata(xmp=b"<x:xmpmeta>Titel</x:xmpmeta>")), form)
-    assert read_picture(path).metadata.xmp.rstrip(b"\0") == b"<x:xmpmeta>Titel</x:xmpmeta>"
+    path = str(tmp_path / ("image" + FORMATS[form]))
+    write_image(path, LoadedImage(RGB, Metadata(xmp=b"<x:xmpmeta>Titel</x:xmpmeta>")), form)
+    assert read_image(path).metadata.xmp.rstrip(b"\0") == b"<x:xmpmeta>Titel</x:xmpmeta>"
 
 
 def test_what_is_transparent_is_white_in_jpeg(tmp_path):
-    path = str(tmp_path / "picture.jpg")
-    write_picture(path, Picture(np.zeros((8, 8, 4), np.uint8)), "jpeg")
-    assert (read_picture(path).pixels > 250).all()
+    path = str(tmp_path / "image.jpg")
+    write_image(path, LoadedImage(np.zeros((8, 8, 4), np.uint8)), "jpeg")
+    assert (read_image(path).pixels > 250).all()

@@ -1,4 +1,4 @@
-"""What images carry, through every format and back, opened again by the program, Pillow and OpenCV."""
+"""Metadata are written in each format, and read again by the program, Pillow and OpenCV."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
 
-from pyimagesearch.data.image_io import FORMATS, Picture, read_picture, write_picture
+from pyimagesearch.data.image_io import FORMATS, LoadedImage, read_image, write_image
 from pyimagesearch.data.metadata import Metadata, clean_exif, fitting_profile, mended_xmp
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -18,17 +18,17 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def rewritten(path, form, pixels=None):
-    """Read a file, write what it carries in a format, open that with all three, and read it."""
-    before = read_picture(str(path))
+    """Read a file, write it in a format with its metadata, open the result with all three readers, and read it."""
+    before = read_image(str(path))
     target = str(path) + " result" + FORMATS[form]
-    write_picture(target, Picture(before.pixels if pixels is None else pixels, before.metadata), form)
+    write_image(target, LoadedImage(before.pixels if pixels is None else pixels, before.metadata), form)
     with Image.open(target) as image:
         image.load()
         assert image.size == before.pixels.shape[1::-1]
         valid = image.getexif()
         assert all(isinstance(valid[tag], (str, int, bytes, tuple, float, dict)) or valid[tag] for tag in valid)
     assert cv2.imread(target, cv2.IMREAD_UNCHANGED).shape[:2] == before.pixels.shape[:2]
-    return read_picture(target).metadata
+    return read_image(target).metadata
 
 
 def exif_in(metadata):
@@ -55,13 +55,13 @@ def test_descriptions_that_programs_write_for_themselves_are_dropped(tmp_path, f
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_text_of_png_is_carried_where_there_is_a_place(tmp_path, form):
+def test_text_of_png_is_kept_if_the_format_supports_it(tmp_path, form):
     path = tmp_path / "text.png"
     Image.fromarray(RGB).save(path)
-    before = Picture(
+    before = LoadedImage(
         RGB, Metadata(text={"Title": "Kätzchen", "Author": "someone", "parameters": "steps: 20", "Comment": "ß"})
     )
-    write_picture(str(path), before, "png")
+    write_image(str(path), before, "png")
     carried = rewritten(path, form)
     if form == "png":
         assert carried.text == before.metadata.text and carried.exif is None
@@ -75,7 +75,9 @@ def test_text_of_png_is_carried_where_there_is_a_place(tmp_path, form):
 @pytest.mark.parametrize("form", ["jpeg", "tiff"])
 def test_keywords_of_iptc_are_carried(tmp_path, form):
     path = tmp_path / "iptc.jpg"
-    write_picture(str(path), Picture(RGB, Metadata(iptc=b"\x1c\x02\x19\0\x06kitten\x1c\x02\x78\0\x07caption")), "jpeg")
+    write_image(
+        str(path), LoadedImage(RGB, Metadata(iptc=b"\x1c\x02\x19\0\x06kitten\x1c\x02\x78\0\x07caption")), "jpeg"
+    )
     rewritten(path, form)
     with Image.open(str(path) + " result" + FORMATS[form]) as image:
         assert IptcImagePlugin.getiptcinfo(image) == {(2, 25): b"kitten", (2, 120): b"caption"}
@@ -156,10 +158,10 @@ def test_a_colour_that_png_declares_transparent_is_transparent(tmp_path, mode, d
     data = cv2.imencode(".png", pixels[..., ::-1] if mode == "RGB" else pixels)[1].tobytes()
     key_chunk = chunk(b"tRNS", struct.pack(f">{len(key)}H", *map(int, key)))
     path.write_bytes(data[:33] + key_chunk + data[33:])
-    read = read_picture(str(path)).pixels
+    read = read_image(str(path)).pixels
     assert read[3, 4, -1] == 0 and read.shape[-1] == len(key) + 1 and (read[..., -1] == 0).sum() < 5
     rewritten(path, "png")
-    np.testing.assert_array_equal(read_picture(str(path) + " result.png").pixels, read)
+    np.testing.assert_array_equal(read_image(str(path) + " result.png").pixels, read)
 
 
 def test_exif_that_cannot_be_written_is_left_out_tag_by_tag():
@@ -182,7 +184,7 @@ def test_metadata_hidden_in_text_do_not_turn_an_image_again(tmp_path):
     exif[ExifTags.Base.Orientation] = 6
     hidden = f"\nexif\n      {len(exif.tobytes())}\n{exif.tobytes().hex()}\n"
     path = tmp_path / "of ImageMagick.png"
-    write_picture(str(path), Picture(RGB, Metadata(text={"Raw profile type exif": hidden})), "png")
-    assert read_picture(str(path)).pixels.shape == (16, 12, 3)
+    write_image(str(path), LoadedImage(RGB, Metadata(text={"Raw profile type exif": hidden})), "png")
+    assert read_image(str(path)).pixels.shape == (16, 12, 3)
     assert rewritten(path, "png").text == {}
-    assert read_picture(str(path) + " result.png").pixels.shape == (16, 12, 3)
+    assert read_image(str(path) + " result.png").pixels.shape == (16, 12, 3)

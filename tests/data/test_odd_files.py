@@ -1,4 +1,4 @@
-"""Odd files of every kind, through inference in one process, and what comes of them opened again."""
+"""Unusual files of all kinds are upscaled in one process, and the results are read again."""
 
 import collections
 import io
@@ -16,7 +16,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 import inference
-from pyimagesearch.data.image_io import FORMATS, PictureError, read_picture, read_size, write_picture
+from pyimagesearch.data.image_io import FORMATS, ImageError, read_image, read_size, write_image
 from pyimagesearch.inference import batch
 
 LEFT, RIGHT = (200, 120, 40), (40, 80, 160)
@@ -106,7 +106,7 @@ def jpeg_files():
         pillow(RGB, "mpo", save_all=True, append_images=[Image.fromarray(RGB)], quality=95),
         COLOUR_MEAN,
     )
-    yield "more behind.jpg", pillow(RGB, "jpeg", quality=95) + b"a film", COLOUR_MEAN
+    yield "more behind.jpg", pillow(RGB, "jpeg", quality=95) + b"a video", COLOUR_MEAN
     for ending in ("jfif", "jpe", "JPEG", "JpG"):
         yield f"other.{ending}", pillow(RGB, "jpeg", quality=95), COLOUR_MEAN
 
@@ -163,7 +163,7 @@ def other_files():
     ):
         name = " ".join(options)
         yield f"{name}.{form}", pillow(RGB, form, **options), COLOUR_MEAN
-        if "quality" not in options or form == "avif":  # which mixes what is transparent into what is not
+        if "quality" not in options or form == "avif":  # the encoder blends transparent and opaque pixels
             yield f"{name} alpha.{form}", pillow(RGBA, form, **options), LEFT
     yield (
         "animated.webp",
@@ -254,13 +254,13 @@ def files_with_names():
 
 def files_to_refuse():
     yield "empty.png", b"", "an empty file"
-    yield "text.jpg", b"a letter", "damaged, or not a picture"
+    yield "text.jpg", b"a letter", "damaged, or not an image"
     yield "cut.png", pillow(RGB, "png")[:-40], "damaged"
     yield "cut.jpg", pillow(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8), "jpeg")[:-99], "damaged"
     yield "cut.tif", tiff(RGB, photometric="rgb")[:-40], "damaged"
-    yield "phone.jxl", b"\xff\x0a\xfa\x1f", "JPEG XL, which is not read"
-    yield "container.jxl", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl ", "JPEG XL, which is not read"
-    yield "a text.heic", b"a letter", "damaged, or not a picture"
+    yield "phone.jxl", b"\xff\x0a\xfa\x1f", "JPEG XL is not supported"
+    yield "container.jxl", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl ", "JPEG XL is not supported"
+    yield "a text.heic", b"a letter", "damaged, or not an image"
     yield "floats.tif", tiff(RGB.astype(np.float32), photometric="rgb"), "pixels of 32 bits, floating point"
     yield "signed.tif", tiff(GREY.astype(np.int16), photometric="minisblack"), "pixels of 16 bits, signed"
     yield "LZMA.tif", tiff(RGB, photometric="rgb", compression="lzma"), "LZMA"
@@ -272,7 +272,7 @@ GOOD = (png_files, jpeg_files, tiff_files, other_files, files_with_metadata, fil
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Write all files, a folder for each kind; return where, and what is expected of each by its path."""
+    """Write all files, with a folder for each kind. Return the folder, and the expected result of each path."""
     root, means, reasons = tmp_path_factory.mktemp("odd"), {}, {}
     for make in (*GOOD, files_to_refuse):
         for name, data, expected in make():
@@ -285,7 +285,7 @@ def files(tmp_path_factory):
 
 
 def repeater():
-    """A generator that repeats each pixel, so that what is wrong with a colour is not the network's doing."""
+    """A generator that repeats each pixel, so that the network does not change colours."""
     centre = np.zeros((3, 3, 3, 48), np.float32)
     centre[1, 1] = np.tile(np.eye(3), 16)
     lr = keras.Input((None, None, 3))
@@ -297,7 +297,7 @@ def repeater():
 
 
 def mean_seen(path):
-    """Return the mean of what is opaque, as Pillow reads it, RGB in 0..255."""
+    """Return the mean of opaque pixels, read by Pillow, RGB in 0..255."""
     with Image.open(path) as image:
         image.load()
         if image.mode.startswith("I;16"):
@@ -308,11 +308,11 @@ def mean_seen(path):
 
 def opened_again(path, size):
     """Check that the program, Pillow and OpenCV read a result, and say the same of it."""
-    picture = read_picture(path)
-    assert picture.pixels.shape[:2] == read_size(path) == size
+    image = read_image(path)
+    assert image.pixels.shape[:2] == read_size(path) == size
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert pixels is not None and pixels.shape[:2] == size and pixels.dtype == picture.pixels.dtype
-    return picture
+    assert pixels is not None and pixels.shape[:2] == size and pixels.dtype == image.pixels.dtype
+    return image
 
 
 def test_there_are_enough_odd_files(files):
@@ -335,7 +335,7 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
         if source in reasons:
             assert not os.path.exists(target)
             continue
-        before, size = read_picture(source), tuple(4 * side for side in read_size(source))
+        before, size = read_image(source), tuple(4 * side for side in read_size(source))
         after = opened_again(target, size)
         expected = np.array(means[source], float)
         if form == "jpeg" and before.pixels.shape[-1] in (2, 4):
@@ -350,7 +350,7 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
 
 
 def damaged(data, rng):
-    """Cut a file somewhere, or change a few of its bytes, of which those at its beginning tell what it is."""
+    """Cut a file at a random position, or change a few of its bytes, often in the header."""
     if rng.integers(3) == 0:
         return data[: rng.integers(1, len(data))]
     data = bytearray(data)
@@ -367,14 +367,14 @@ def test_damage_of_any_kind_is_a_refusal_or_a_result(tmp_path, capfd):
                 file = io.BytesIO(damaged(data, rng))
                 try:
                     read_size(file)
-                    picture = read_picture(file)
-                except PictureError as error:
+                    image = read_image(file)
+                except ImageError as error:
                     assert "\n" not in str(error)
                     outcomes["refused"] += 1
                 else:
                     path = str(tmp_path / "result.png")
-                    write_picture(path, picture, "png")
-                    np.testing.assert_array_equal(read_picture(path).pixels, picture.pixels)
+                    write_image(path, image, "png")
+                    np.testing.assert_array_equal(read_image(path).pixels, image.pixels)
                     outcomes["read"] += 1
     assert min(outcomes["refused"], outcomes["read"]) > 50
     assert capfd.readouterr() == ("", "")

@@ -2,7 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import picture, save
+from conftest import random_image, save
 
 import create_tfrecords
 import train_srgan
@@ -16,8 +16,8 @@ from pyimagesearch.errors import UserError
 def root(tmp_path):
     """Three pairs that are no reductions of each other: of equal names, with x4, and of HR that is to be trimmed."""
     for name, lr_name, size in (("a", "a", (40, 48)), ("sub/b", "sub/bx4", (40, 40)), ("c", "cx4", (43, 50))):
-        save(tmp_path / "HR" / f"{name}.png", picture(*size, len(name)))
-        save(tmp_path / "LR" / f"{lr_name}.bmp", picture(size[0] // 4, size[1] // 4, 9))
+        save(tmp_path / "HR" / f"{name}.png", random_image(*size, len(name)))
+        save(tmp_path / "LR" / f"{lr_name}.bmp", random_image(size[0] // 4, size[1] // 4, 9))
     return tmp_path
 
 
@@ -26,7 +26,7 @@ def match(root, lr="LR"):
 
 
 def pairs(root):
-    """All pairs below a folder by their names, and what is skipped."""
+    """All pairs below a folder by their names, and the skipped images."""
     source = match(root)
     found = [*source.train, *source.test]
     skipped = [*source.skipped, *(one for one in found if isinstance(one, Skipped))]
@@ -38,8 +38,10 @@ def test_pairs_are_matched_by_name_and_taken_as_they_are(root):
     assert set(found) == {"a.png", "sub/b.png", "c.png"} and skipped == []
     for name, size in (("a", (40, 48)), ("sub/b", (40, 40)), ("c", (43, 50))):
         height, width = size[0] // 4, size[1] // 4
-        np.testing.assert_array_equal(found[f"{name}.png"].lr, picture(height, width, 9))
-        np.testing.assert_array_equal(found[f"{name}.png"].hr, picture(*size, len(name))[: 4 * height, : 4 * width])
+        np.testing.assert_array_equal(found[f"{name}.png"].lr, random_image(height, width, 9))
+        np.testing.assert_array_equal(
+            found[f"{name}.png"].hr, random_image(*size, len(name))[: 4 * height, : 4 * width]
+        )
 
 
 def test_pairs_are_held_out_together_and_can_be_read_in_parts(root):
@@ -53,31 +55,31 @@ def test_pairs_are_held_out_together_and_can_be_read_in_parts(root):
     ("change", "name", "reason"),
     [
         (lambda root: (root / "LR" / "a.bmp").unlink(), "a.png", "no image of that name in {LR}"),
-        (lambda root: save(root / "LR" / "d.png", picture(9, 9)), "{LR}/d.png", "no image of that name in {HR}"),
-        (lambda root: save(root / "LR" / "ax4.png", picture(10, 12)), "a.png", "2 images of that name in {LR}"),
+        (lambda root: save(root / "LR" / "d.png", random_image(9, 9)), "{LR}/d.png", "no image of that name in {HR}"),
+        (lambda root: save(root / "LR" / "ax4.png", random_image(10, 12)), "a.png", "2 images of that name in {LR}"),
         (
-            lambda root: save(root / "LR" / "a.bmp", picture(10, 13)),
+            lambda root: save(root / "LR" / "a.bmp", random_image(10, 13)),
             "a.png",
             "48x40 pixels are not 4 times 13x10, the size of its low-resolution image",
         ),
         (
-            lambda root: save(root / "LR" / "cx4.bmp", picture(9, 12)),
+            lambda root: save(root / "LR" / "cx4.bmp", random_image(9, 12)),
             "c.png",
             "50x43 pixels are not 4 times 12x9, the size of its low-resolution image",
         ),
         (lambda root: (root / "LR" / "a.bmp").write_bytes(b""), "a.png", "{LR}/a.bmp: an empty file"),
         (
-            lambda root: save(root / "HR" / "a.jpg", picture(40, 48)),
+            lambda root: save(root / "HR" / "a.jpg", random_image(40, 48)),
             "a.png",
-            "its low-resolution image is that of a.jpg",
+            "its low-resolution image already belongs to a.jpg",
         ),
         (
-            lambda root: save(root / "HR" / "a.png", picture(31, 48)),
+            lambda root: save(root / "HR" / "a.png", random_image(31, 48)),
             "a.png",
-            "48x31 pixels are too few, 32x32 are needed",
+            "48x31 pixels are too small, 32x32 are needed",
         ),
-        (lambda root: truncate(root / "HR" / "a.png"), "{HR}/a.png", "damaged, or not a picture"),
-        (lambda root: truncate(root / "LR" / "a.bmp"), "{LR}/a.bmp", "damaged, or not a picture"),
+        (lambda root: truncate(root / "HR" / "a.png"), "{HR}/a.png", "damaged, or not an image"),
+        (lambda root: truncate(root / "LR" / "a.bmp"), "{LR}/a.bmp", "damaged, or not an image"),
     ],
 )
 def test_what_does_not_match_is_listed_with_its_reason(root, change, name, reason):
@@ -115,10 +117,10 @@ def test_folders_without_pairs_are_refused(root):
     (root / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no images in it"):
         match(root, "empty")
-    with pytest.raises(UserError, match="HR: no image there belongs to one in .*HR; a.png: 48x40 pixels are not 4"):
+    with pytest.raises(UserError, match="HR: no image matches an image in .*HR; a.png: 48x40 pixels are not 4"):
         match(root, "HR")
     for name in ("a.bmp", "cx4.bmp"):
-        save(root / "LR" / name, picture(5, 5))
+        save(root / "LR" / name, random_image(5, 5))
     with pytest.raises(UserError, match="LR: one pair cannot be split"):
         match(root)
 
@@ -126,17 +128,17 @@ def test_folders_without_pairs_are_refused(root):
 def test_pairs_become_records_that_are_not_degraded_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for seed in range(3):
-        save(tmp_path / "HR" / f"{seed}.png", picture(144, 160, seed))
-        save(tmp_path / "LR" / f"{seed}x4.png", picture(36, 40, seed + 10))
-    save(tmp_path / "LR" / "other.png", picture(36, 40))
+        save(tmp_path / "HR" / f"{seed}.png", random_image(144, 160, seed))
+        save(tmp_path / "LR" / f"{seed}x4.png", random_image(36, 40, seed + 10))
+    save(tmp_path / "LR" / "other.png", random_image(36, 40))
     both = ["--preset", "demo", "--records", "tfrecord"]
     assert create_tfrecords.main([*both, "--images", "HR", "--lr-images", "LR"]) == 0
-    assert "1 photographs were left out" in capsys.readouterr().out
+    assert "1 photographs were skipped" in capsys.readouterr().out
     assert (tmp_path / "tfrecord" / "skipped.csv").read_text() == (
         "name,reason\nLR/other.png,no image of that name in HR\n"
     )
     (lr, hr), *_ = data_preprocess.load_test_pairs(tfrecords.find_shards("tfrecord", "test", 4), 1, 144)
-    seed = next(seed for seed in range(3) if (picture(144, 160, seed)[:, 8:152] == hr[0]).all())
-    np.testing.assert_array_equal(lr[0], picture(36, 40, seed + 10)[:, 2:38])
+    seed = next(seed for seed in range(3) if (random_image(144, 160, seed)[:, 8:152] == hr[0]).all())
+    np.testing.assert_array_equal(lr[0], random_image(36, 40, seed + 10)[:, 2:38])
     assert train_srgan.main([*both, "--degradation", "photo"]) == 2
-    assert "tfrecord: has low-resolution images of its own" in capsys.readouterr().err
+    assert "tfrecord: has given low-resolution images" in capsys.readouterr().err

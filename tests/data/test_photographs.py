@@ -4,51 +4,51 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, save
+from conftest import random_image, save
 
 from pyimagesearch.data import photographs
-from pyimagesearch.data.photographs import find_pictures, folder, folders
+from pyimagesearch.data.photographs import find_images, folder, folders
 from pyimagesearch.data.sources import Skipped
 from pyimagesearch.errors import UserError
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder with three pictures, one of them in a subfolder with an umlaut, and something else."""
-    save(tmp_path / "a.png", picture(45, 50, 1))
-    save(tmp_path / "Größe" / "b c.png", picture(40, 40, 2))
-    save(tmp_path / "z.JPG", picture(48, 44, 3))
-    (tmp_path / "notes.txt").write_text("not a picture")
+    """A folder with three images, one of them in a subfolder with an umlaut, and something else."""
+    save(tmp_path / "a.png", random_image(45, 50, 1))
+    save(tmp_path / "Größe" / "b c.png", random_image(40, 40, 2))
+    save(tmp_path / "z.JPG", random_image(48, 44, 3))
+    (tmp_path / "notes.txt").write_text("not an image")
     return tmp_path
 
 
 @pytest.fixture
 def held_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held out")
-    save(folder / "test.png", picture(40, 40, 9))
+    save(folder / "test.png", random_image(40, 40, 9))
     return folder
 
 
 def read(root, held_out, min_size=32):
-    """The training part of two folders, and what is skipped."""
+    """The training part of two folders, and the skipped images."""
     source = folders(str(root), str(held_out), 4, min_size)
     return {pair.name: pair for pair in source.train}, source.skipped
 
 
 def test_photographs_are_found_in_subfolders(root):
-    assert find_pictures(str(root)).names == ["Größe/b c.png", "a.png", "z.JPG"]
+    assert find_images(str(root)).names == ["Größe/b c.png", "a.png", "z.JPG"]
 
 
 def test_a_photograph_becomes_a_pair_trimmed_to_the_scale(root, held_out):
     pairs, skipped = read(root, held_out)
-    hr = picture(45, 50, 1)[:44, :48]
+    hr = random_image(45, 50, 1)[:44, :48]
     np.testing.assert_array_equal(pairs["a.png"].hr, hr)
     expected = tf.image.resize(hr, (11, 12), "bicubic", antialias=True).numpy().round().clip(0, 255)
     np.testing.assert_array_equal(pairs["a.png"].lr, expected)
     assert set(pairs) == {"Größe/b c.png", "a.png", "z.JPG"} and skipped == []
 
 
-def test_a_part_reads_its_pictures_alone(root, held_out):
+def test_a_part_reads_its_images_alone(root, held_out):
     train = folders(str(root), str(held_out), 4, 32).train
     assert [pair.name for pair in train.part(1, 3)] == ["a.png", "z.JPG"]
     assert train.part(1, 3).sizes == [(45, 50), (48, 44)]
@@ -73,26 +73,26 @@ def test_both_splits_get_a_photograph(root, fraction):
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=f"{tmp_path}: no photographs"):
-        find_pictures(str(tmp_path))
+        find_images(str(tmp_path))
     with pytest.raises(UserError, match="nowhere: no such folder"):
-        find_pictures(str(tmp_path / "nowhere"))
+        find_images(str(tmp_path / "nowhere"))
 
 
-def test_what_is_of_no_kind_read_is_told_and_noted(root, held_out, caplog):
-    for name in ("film.mpg", "Größe/more.txt", "README"):
+def test_files_that_are_not_images_are_reported_and_listed(root, held_out, caplog):
+    for name in ("video.mpg", "Größe/more.txt", "README"):
         (root / name).write_text("no photograph")
     caplog.set_level("INFO")
     source = folders(str(root), str(held_out), 4, 32)
-    assert f"{root}: left out what is of no kind read: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
-    assert {name for name, _ in source.unread} == {"film.mpg", "Größe/more.txt", "README", "notes.txt"}
+    assert f"{root}: skipped files that are not images: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
+    assert {name for name, _ in source.unread} == {"video.mpg", "Größe/more.txt", "README", "notes.txt"}
     assert source.skipped == []
     assert len(folder(str(root), 0.4, 4, 32, 1).unread) == 4
 
 
 @pytest.mark.parametrize("ending", [".jfif", ".jpe", ".jp2", ".ppm", ".tga"])
 def test_rarer_endings_are_those_of_photographs_too(tmp_path, ending):
-    save(tmp_path / f"a{ending}", picture(40, 40))
-    save(tmp_path / "b.png", picture(40, 40, 1))
+    save(tmp_path / f"a{ending}", random_image(40, 40))
+    save(tmp_path / "b.png", random_image(40, 40, 1))
     source = folder(str(tmp_path), 0.5, 4, 32, 42)
     assert {pair.name for pair in [*source.train, *source.test]} == {f"a{ending}", "b.png"}
 
@@ -101,8 +101,8 @@ def test_rarer_endings_are_those_of_photographs_too(tmp_path, ending):
 @pytest.mark.parametrize("test_images", ["photos/test", "./photos/../photos/test", "{}/photos/test", "link/test"])
 def test_what_is_held_out_within_the_photographs_is_not_trained_on(tmp_path, monkeypatch, images, test_images):
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "photos" / "a.png", picture(40, 40, 1))
-    save(tmp_path / "photos" / "test" / "b.png", picture(40, 40, 2))
+    save(tmp_path / "photos" / "a.png", random_image(40, 40, 1))
+    save(tmp_path / "photos" / "test" / "b.png", random_image(40, 40, 2))
     (tmp_path / "link").symlink_to("photos")
     source = folders(images.format(tmp_path), test_images.format(tmp_path), 4, 32)
     assert [pair.name for pair in source.train] == ["a.png"] and [pair.name for pair in source.test] == ["b.png"]
@@ -113,7 +113,7 @@ def test_what_is_held_out_within_the_photographs_is_not_trained_on(tmp_path, mon
 def test_photographs_that_are_all_held_out_are_refused(root, monkeypatch, test_images):
     (root / "more").mkdir()
     monkeypatch.chdir(root)
-    with pytest.raises(UserError, match="all of its photographs are among the test images"):
+    with pytest.raises(UserError, match="all photographs are also test images"):
         folders(str(root), test_images.format(root), 4, 32)
 
 
@@ -125,32 +125,32 @@ def test_a_photograph_by_two_names_is_used_once(root, held_out, make):
 
 
 def test_one_photograph_cannot_be_split(tmp_path):
-    save(tmp_path / "only.png", picture(40, 40))
+    save(tmp_path / "only.png", random_image(40, 40))
     with pytest.raises(UserError, match="test images"):
         folder(str(tmp_path), 0.1, 4, 32, 42)
 
 
-def test_what_is_no_picture_by_its_header_is_left_out(root, held_out):
+def test_what_is_no_image_by_its_header_is_left_out(root, held_out):
     (root / "a.png").write_bytes(b"")
     pairs, skipped = read(root, held_out)
     assert set(pairs) == {"Größe/b c.png", "z.JPG"}
     assert skipped == [Skipped("a.png", "an empty file")]
 
 
-def test_a_truncated_picture_is_met_when_it_is_read(root, held_out):
+def test_a_truncated_image_is_met_when_it_is_read(root, held_out):
     path = root / "a.png"
     path.write_bytes(path.read_bytes()[:500])
     found = list(folders(str(root), str(held_out), 4, 32).train)
-    assert found[1] == Skipped("a.png", "damaged, or not a picture") and len(found) == 3
+    assert found[1] == Skipped("a.png", "damaged, or not an image") and len(found) == 3
 
 
-def test_a_picture_smaller_than_the_crop_is_left_out(root, held_out):
+def test_an_image_smaller_than_the_crop_is_left_out(root, held_out):
     pairs, skipped = read(root, root.parent / held_out, min_size=40)
     assert len(pairs) == 3 and not skipped
-    save(root / "small.png", picture(39, 400))
+    save(root / "small.png", random_image(39, 400))
     pairs, skipped = read(root, held_out, min_size=40)
     assert len(pairs) == 3
-    assert skipped == [Skipped("small.png", "400x39 pixels are too few, 40x40 are needed")]
+    assert skipped == [Skipped("small.png", "400x39 pixels are too small, 40x40 are needed")]
 
 
 def test_the_same_file_is_used_once(root, held_out):
@@ -176,7 +176,7 @@ def test_what_is_held_out_is_not_trained_on(root, held_out):
     ],
 )
 @pytest.mark.parametrize("step", ["read_size", "read_rgb", "make_pair"])
-def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, monkeypatch, step, error, said):
+def test_an_error_of_one_photograph_does_not_stop_the_others(root, held_out, monkeypatch, step, error, said):
     right = getattr(photographs, step)
 
     def wrong(name, *args):
@@ -190,15 +190,15 @@ def test_whatever_happens_to_one_photograph_the_rest_goes_on(root, held_out, mon
     assert Skipped("a.png", said) in found and len([pair for pair in found if not isinstance(pair, Skipped)]) == 2
 
 
-def test_if_nothing_can_be_used_an_example_tells_why(held_out, tmp_path):
-    save(tmp_path / "a.png", picture(8, 8))
-    save(tmp_path / "b.png", picture(9, 9))
+def test_if_no_image_is_usable_an_example_is_reported(held_out, tmp_path):
+    save(tmp_path / "a.png", random_image(8, 8))
+    save(tmp_path / "b.png", random_image(9, 9))
     with pytest.raises(UserError, match=f"{tmp_path}: none of 2 photographs can be used; b.png: 9x9 pixels are too"):
         read(tmp_path, held_out)
 
 
 def test_names_that_are_no_text_are_shown_in_part(held_out, tmp_path):
-    save(tmp_path / "good.png", picture(40, 40))
+    save(tmp_path / "good.png", random_image(40, 40))
     try:
         with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"), "wb"):
             pass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import enlarged, picture, save
+from conftest import enlarged, random_image, save
 from PIL import Image
 
 import create_tfrecords
@@ -16,7 +16,7 @@ from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.errors import UserError
 
 
-def test_lr_pictures_are_those_of_matlab(shared_data):
+def test_lr_images_are_those_of_matlab(shared_data):
     hr = np.asarray(Image.open(shared_data / "Set5" / "HR" / "img_002.png").convert("RGB"))
     matlab = np.asarray(Image.open(shared_data / "Set5" / "LRx4" / "img_002.png").convert("RGB"))
     difference = pairs.shrink(hr, 4).astype(int) - matlab
@@ -24,7 +24,7 @@ def test_lr_pictures_are_those_of_matlab(shared_data):
 
 
 def matlab_imresize(image, scale):
-    """What MATLAB computes by `imresize(image, 1 / scale)`: antialiased bicubic (Keys), mirrored at the border."""
+    """The result of MATLAB's `imresize(image, 1 / scale)`: antialiased bicubic interpolation, mirrored borders."""
 
     def along_rows(pixels):
         size = len(pixels)
@@ -41,7 +41,7 @@ def matlab_imresize(image, scale):
 
 
 @pytest.mark.parametrize("name", ["budgie", "skyline"])
-def test_lr_pictures_are_those_of_matlabs_formula(name):
+def test_lr_images_are_those_of_matlabs_formula(name):
     hr = read_rgb(str(pathlib.Path(__file__).parents[2] / "docs" / "photographs" / "HR" / f"{name}.png"))
     difference = np.abs(pairs.shrink(hr, 4) - matlab_imresize(hr, 4))
     assert difference[2:-2, 2:-2].max() <= 1 and np.mean(difference[2:-2, 2:-2] > 0) < 1e-3
@@ -65,13 +65,15 @@ def test_the_held_out_pieces_of_the_sample_are_as_large_as_is_needed(scale, min_
 
 
 def test_crops_larger_than_the_photographs_are_refused_with_a_size_that_works():
-    with pytest.raises(UserError, match="crop size: 451x300 pixels are too few, 304x304 .*; 296 works$"):
+    with pytest.raises(UserError, match="crop size: 451x300 pixels are too small, 304x304 .*; choose at most 296$"):
         sources.sample(4, 304)
-    with pytest.raises(UserError, match="crop size: 2040x1404 pixels are too few, 1408x1408 .*; 1400 works$"):
+    with pytest.raises(
+        UserError, match="crop size: 2040x1404 pixels are too small, 1408x1408 .*; choose at most 1400$"
+    ):
         sources.div2k("div2k/bicubic_x4", 4, 1408)
 
 
-def test_pieces_without_crops_tile_the_picture(make_pair):
+def test_pieces_without_crops_tile_the_image(make_pair):
     pair = make_pair(31, 50)
     seen = np.zeros((31, 50), int)
     for piece in pairs.cut([pair], 64):
@@ -85,7 +87,7 @@ def test_pieces_without_crops_tile_the_picture(make_pair):
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (24, 25), (61, 40), (100, 33)])
-def test_each_place_for_a_crop_is_in_one_piece(make_pair, height, width):
+def test_each_position_of_a_crop_is_in_one_piece(make_pair, height, width):
     pair, crop = make_pair(height, width), 8
     places = np.zeros((height - crop + 1, width - crop + 1), int)
     for piece in pairs.cut([pair], 96, crop_size=4 * crop):
@@ -97,11 +99,11 @@ def test_each_place_for_a_crop_is_in_one_piece(make_pair, height, width):
 
 
 class Div2k:
-    """DIV2K's four zip files, tiny, and the genuine builder with their checksums in place of the true ones."""
+    """Small versions of DIV2K's four zip files, and the real builder with their checksums."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.hr = {f"{i:04d}": picture(152, 160, i) for i in (1, 2, 3, 801)}
+        self.hr = {f"{i:04d}": random_image(152, 160, i) for i in (1, 2, 3, 801)}
         self.lr = {name: pairs.shrink(hr, 4) for name, hr in self.hr.items()}
         self.zips = {}
         for split, names in (("train", ["0001", "0002", "0003"]), ("valid", ["0801"])):
@@ -110,10 +112,10 @@ class Div2k:
             self._zip(f"DIV2K_{split}_HR.zip", hr)
             self._zip(f"DIV2K_{split}_LR_bicubic_X4.zip", lr)
 
-    def _zip(self, name, pictures):
+    def _zip(self, name, images):
         path = self.folder / name
         with zipfile.ZipFile(path, "w") as archive:
-            for member, image in pictures.items():
+            for member, image in images.items():
                 save(self.folder / "member.png", image)
                 archive.write(self.folder / "member.png", member)
         (self.folder / "member.png").unlink()
@@ -137,14 +139,14 @@ def test_div2k_comes_whole_from_the_genuine_builder(div2k):
     source = sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
     train, test = list(source.train), list(source.test)
 
-    def pictures(pairs):
+    def images(pairs):
         return {(pair.lr.tobytes(), pair.hr.tobytes()) for pair in pairs}
 
     def expected(*names):
         return {(div2k.lr[name].tobytes(), div2k.hr[name].tobytes()) for name in names}
 
-    assert pictures(train) == expected("0001", "0002", "0003")
-    assert pictures(test) == expected("0801")
+    assert images(train) == expected("0001", "0002", "0003")
+    assert images(test) == expected("0801")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -159,13 +161,13 @@ def test_the_command_makes_records_of_div2k(div2k, tmp_path, processes):
     assert len(tfrecords.locate_records(tfrecords.find_shards(str(records), "train", 4)).offsets) == 3
 
 
-def test_pictures_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
-    size = "160x152 pixels are too few, 160x160 are needed"
+def test_images_of_div2k_that_are_smaller_than_the_crop_are_left_out(div2k, tmp_path, capsys):
+    size = "160x152 pixels are too small, 160x160 are needed"
     source = sources.div2k("div2k/bicubic_x4", 4, 160, str(div2k.folder))
     assert {skipped.reason for part in source[:2] for skipped in part} == {size}
     flags = ["--records", str(tmp_path / "records"), "--processes", "1"]
     assert create_tfrecords.main([*flags, "--crop-size", "160"]) == 2
-    assert capsys.readouterr().err.endswith(f"see skipped.csv there; {list(source.train)[-1].name}: {size}\n")
+    assert capsys.readouterr().err.endswith(f"see skipped.csv in this folder; {list(source.train)[-1].name}: {size}\n")
 
 
 def test_div2k_is_prepared_only_once(div2k):

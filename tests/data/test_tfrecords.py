@@ -30,7 +30,7 @@ def test_a_record_gives_back_every_bit(make_pair, scale):
     np.testing.assert_array_equal(hr, pair.hr)
 
 
-def test_a_record_tells_where_it_comes_from(make_pair):
+def test_a_record_has_its_position_in_the_image(make_pair):
     pair = make_pair(name="Zürich bei Nacht.jpg")._replace(top=12, left=7)
     feature = tf.train.Example.FromString(tfrecords.serialize(pair)).features.feature
     assert feature["name"].bytes_list.value[0].decode() == "Zürich bei Nacht.jpg"
@@ -103,11 +103,11 @@ def test_damage_met_while_reading_is_traced_to_its_shard(root):
 def test_a_shard_that_vanishes_while_it_is_read_is_named(root):
     shards = find(root)
     os.remove(shards[1])
-    with pytest.raises(UserError, match=f"{shards[1]}: missing; put it back"), tfrecords.damage_named(shards):
+    with pytest.raises(UserError, match=f"{shards[1]}: missing; restore it"), tfrecords.damage_named(shards):
         list(tf.data.TFRecordDataset(shards))
 
 
-def test_each_record_can_be_read_by_its_place(root):
+def test_each_record_can_be_read_by_its_offset(root):
     shards = find(root)
     in_order = [record.numpy() for record in tf.data.TFRecordDataset(shards)]
     places = tfrecords.locate_records(shards)
@@ -117,7 +117,7 @@ def test_each_record_can_be_read_by_its_place(root):
         assert tfrecords.read_record(tf.constant(path), tf.constant(offset)).numpy() == record
 
 
-def test_a_record_stands_for_its_own_area_or_for_what_it_is_told(tmp_path, make_pair):
+def test_a_record_has_its_own_area_or_the_given_one(tmp_path, make_pair):
     write_records(tmp_path, {"train": [make_pair(10, 5), make_pair()._replace(area=77.25)]})
     assert tfrecords.locate_records(find(tmp_path)).areas == [40 * 20, pytest.approx(77.25, abs=0.1)]
 
@@ -137,13 +137,13 @@ def test_verifying_names_each_bad_shard(root):
     assert complaints[str(root / "test" / "00-1.tfrec")] is None
 
 
-def test_verifying_tells_a_sound_shard_of_other_records(root):
+def test_verification_finds_an_undamaged_shard_of_other_records(root):
     first, second = root / "train" / "00-2.tfrec", root / "train" / "01-2.tfrec"
     second.write_bytes(first.read_bytes())
-    assert dict(tfrecords.verify(str(root)))[str(second)] == "damaged, it holds other records"
+    assert dict(tfrecords.verify(str(root)))[str(second)] == "damaged, its records differ from the manifest"
 
 
-def test_the_fingerprint_tells_content_apart(root, tmp_path_factory, make_pair):
+def test_the_fingerprint_depends_on_the_content(root, tmp_path_factory, make_pair):
     def fingerprint(seed):
         folder = tmp_path_factory.mktemp("records")
         write_records(folder, {"train": [make_pair(seed=seed)]})

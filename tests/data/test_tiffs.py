@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from pyimagesearch.data import tiffs
-from pyimagesearch.data.image_io import PictureError, read_picture, read_rgb, read_size
+from pyimagesearch.data.image_io import ImageError, read_image, read_rgb, read_size
 from pyimagesearch.data.metadata import Metadata
 
 RNG = np.random.default_rng(0)
@@ -25,8 +25,8 @@ def written(pixels, **options):
 
 
 def read_alike(file):
-    """What inference reads, after checking that the other readers agree."""
-    pixels = read_picture(file).pixels
+    """Read a file as inference does, and check that the other readers have the same result."""
+    pixels = read_image(file).pixels
     assert read_size(file) == pixels.shape[:2]
     if pixels.shape[-1] == 3:
         np.testing.assert_array_equal(read_rgb(file), pixels >> 8 if pixels.dtype == np.uint16 else pixels)
@@ -80,7 +80,7 @@ def test_colours_multiplied_by_their_transparency_are_divided_again(pixels, alph
     assert np.abs(read[clear][:, :3].astype(int) - pixels[clear]).max() <= 2
 
 
-def test_channels_of_no_known_meaning_are_left_out():
+def test_channels_without_a_defined_meaning_are_ignored():
     more = np.dstack([RGB, ALPHA, ALPHA])
     unknown = written(more[..., :4], photometric="rgb", extrasamples=["unspecified"])
     np.testing.assert_array_equal(read_alike(unknown), RGB)
@@ -129,16 +129,16 @@ def test_a_palette_becomes_rgb():
         (RGB.astype(np.int16), "pixels of 16 bits, signed"),
     ],
 )
-def test_a_refusal_tells_the_true_reason(pixels, said):
+def test_an_error_has_the_true_reason(pixels, said):
     file = written(pixels, photometric="rgb")
-    for read in (read_picture, read_rgb):
-        with pytest.raises(PictureError, match=said):
+    for read in (read_image, read_rgb):
+        with pytest.raises(ImageError, match=said):
             read(file)
 
 
 def test_a_compression_that_is_not_read_is_named():
-    with pytest.raises(PictureError, match="LZMA"):
-        read_picture(written(RGB, photometric="rgb", compression="lzma"))
+    with pytest.raises(ImageError, match="LZMA"):
+        read_image(written(RGB, photometric="rgb", compression="lzma"))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -170,8 +170,8 @@ def test_others_read_what_is_written(tmp_path, monkeypatch, channels, dtype, lar
     "head", [b"II*\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0" + bytes(20), b"II*\0\xff\xff\xff\xff"]
 )
 def test_a_header_without_a_directory_is_refused(head):
-    for read in (read_size, read_picture):
-        with pytest.raises(PictureError, match="damaged, or not a picture"):
+    for read in (read_size, read_image):
+        with pytest.raises(ImageError, match="damaged, or not an image"):
             read(io.BytesIO(head))
 
 

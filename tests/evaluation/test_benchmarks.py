@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import enlarged, picture, save
+from conftest import enlarged, random_image, save
 
 from pyimagesearch import metrics
 from pyimagesearch.data import pairs
@@ -30,14 +30,14 @@ def bicubic(lr):
 
 
 def smooth(height, width, seed=0):
-    """A picture without fine detail."""
-    return bicubic(picture(height // 4, width // 4, seed))
+    """An image without fine detail."""
+    return bicubic(random_image(height // 4, width // 4, seed))
 
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Two pictures, of which the second is the easier one, with LR of their own."""
-    for number, hr in enumerate([picture(40, 48), smooth(44, 40)]):
+    """A benchmark of two images with given LR images. The second image is the easier one."""
+    for number, hr in enumerate([random_image(40, 48), smooth(44, 40)]):
         save(tmp_path / "Set2" / "HR" / f"{number}.png", hr)
         save(tmp_path / "Set2" / "LRx4" / f"{number}x4.png", pairs.shrink(hr, 4))
     return benchmarks.find_benchmark("Set2", str(tmp_path / "Set2"), 4)
@@ -114,19 +114,25 @@ def test_seconds_leave_out_what_is_done_once(benchmark):
 
     rows = list(benchmarks.evaluate(benchmark, {"nearest": upscale}))
     assert calls == [(10, 12, 3), (10, 12, 3), (11, 10, 3)]
-    assert [(row.picture, row.model) for row in rows] == [("0", "nearest"), ("1", "nearest")]
+    assert [(row.image, row.model) for row in rows] == [("0", "nearest"), ("1", "nearest")]
     assert all(0.1 <= row.score.seconds < 1.5 for row in rows)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: has no picture of that name in .*LRx4"),
-        (lambda root: save(root / "LRx4" / "1x4.png", picture(10, 10)), "1.png and .*1x4.png: not of the same picture"),
-        (lambda root: save(root / "HR" / "1.bmp", picture(44, 40)), "1.bmp and .*1.png: two pictures of one name"),
-        (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; take it out of the benchmark"),
-        (lambda root: (root / "HR").rename(root / "hr"), "no pictures in .*HR; put the true ones there"),
-        (lambda root: save(root / "HR" / "1.png", picture(3, 40)), "1.png: too small to be measured"),
+        (lambda root: (root / "LRx4" / "1x4.png").unlink(), "1.png: no image of the same name in .*LRx4"),
+        (
+            lambda root: save(root / "LRx4" / "1x4.png", random_image(10, 10)),
+            "1.png and .*1x4.png: HR is not 4 times as large as LR",
+        ),
+        (
+            lambda root: save(root / "HR" / "1.bmp", random_image(44, 40)),
+            "1.bmp and .*1.png: two images with the same name",
+        ),
+        (lambda root: (root / "HR" / "1.png").write_text("no"), "1.png: .*; remove it from the benchmark"),
+        (lambda root: (root / "HR").rename(root / "hr"), "no images in .*HR; put the ground truth there"),
+        (lambda root: save(root / "HR" / "1.png", random_image(3, 40)), "1.png: too small for the measures"),
     ],
 )
 def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
@@ -139,11 +145,11 @@ def test_what_cannot_be_measured_is_named(benchmark, tmp_path, change, said):
 def test_what_has_no_features_so_deep_is_named(tmp_path):
     save(tmp_path / "HR" / "0.png", smooth(24, 24))
     small = benchmarks.find_benchmark("small", str(tmp_path), 4)
-    with pytest.raises(UserError, match="0.png: too small for the features of that VGG layer"):
+    with pytest.raises(UserError, match="0.png: too small for the features of this VGG layer"):
         list(benchmarks.evaluate(small, {"bicubic": bicubic}, VGG.build("vgg16:block5_pool", "random")))
 
 
-def test_too_little_memory_is_told_with_the_picture(benchmark):
+def test_too_little_memory_is_reported_with_the_image(benchmark):
     def upscale(lr):
         raise MemoryError
 
@@ -163,7 +169,7 @@ def test_tables_hold_the_means_of_each_model(result):
     lines = table(by_model(result.rows)).splitlines()
     assert len({len(line) for line in lines}) == 1
     headings = [heading.strip() for heading in lines[0].strip("|").split("|")]
-    assert headings[5:] == ["LR PSNR (dB)", "grid", "detail", "s/picture"]
+    assert headings[5:] == ["LR PSNR (dB)", "grid", "detail", "s/image"]
     mean = np.mean([row.score.psnr_y for row in result.rows if row.model == "nearest"])
     assert lines[3].startswith("| nearest |") and f" {mean:.2f} " in lines[3]
 
@@ -173,11 +179,11 @@ def test_reports_say_how_everything_was_measured(result):
     content = json.loads(as_json([result], measured))
     assert content["benchmarks"]["Set2"]["lr"] == "the benchmark's own LRx4"
     assert content["benchmarks"]["Set2"]["means"]["bicubic"] == by_model(result.rows)["bicubic"]._asdict()
-    assert "4 pixels cut from each side" in content["protocol"]["pictures"]
+    assert "4 pixels cut from each side" in content["protocol"]["images"]
     assert "perceptual_distance" not in content["protocol"]
     assert {"grid", "detail", "lr_psnr"} < content["protocol"].keys()
     text = markdown([result], measured)
-    for said in ("## Set2, ×4, pictures: 2", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
+    for said in ("## Set2, ×4, images: 2", "4 pixels cut", "`weights/nearest.keras`", "2 CPU cores", "ITU-R BT.601"):
         assert said in text
     with_features = measured._replace(vgg="vgg19:block5_conv4, imagenet")
     said = json.loads(as_json([result], with_features))["protocol"]["perceptual_distance"]
@@ -200,10 +206,10 @@ def test_reports_say_what_was_degraded(benchmark, result):
     assert "degradation" not in json.loads(as_json([result], measured._replace(degraded=False)))["protocol"]
 
 
-def test_the_csv_has_a_line_for_each_picture_and_model(result):
+def test_the_csv_has_a_line_for_each_image_and_model(result):
     lines = list(csv.DictReader(as_csv([result]).splitlines()))
-    assert [(line["benchmark"], line["picture"], line["model"]) for line in lines] == [
-        ("Set2", picture_, model) for picture_ in "01" for model in METHODS
+    assert [(line["benchmark"], line["image"], line["model"]) for line in lines] == [
+        ("Set2", image_, model) for image_ in "01" for model in METHODS
     ]
     first = result.rows[0].score
     assert float(lines[0]["psnr_y"]) == first.psnr_y

@@ -5,10 +5,10 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from conftest import picture, randomize, save
+from conftest import random_image, randomize, save
 from PIL import Image
 
-from pyimagesearch.data.image_io import read_picture
+from pyimagesearch.data.image_io import read_image
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import batch
 from pyimagesearch.inference.batch import Failure, Job, plan, run
@@ -25,11 +25,11 @@ def upscale():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder to be in, with pictures."""
+    """A folder to be in, with images."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
-        save(tmp_path / name, picture(9, 12, seed))
-    (tmp_path / "photos" / "notes.txt").write_text("not a picture")
+        save(tmp_path / name, random_image(9, 12, seed))
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_given_twice_is_one_job(place, again):
 
 
 @pytest.mark.parametrize("path", ["photos", "photos/*"])
-def test_what_is_of_no_kind_read_is_told(place, path, caplog):
+def test_files_of_other_kinds_are_reported(place, path, caplog):
     for name in ("b.mpg", "c.MPG", "d.jfif"):
         (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
     caplog.set_level("INFO")
@@ -70,17 +70,17 @@ def test_folders_that_are_links_are_mirrored(place):
 
 @pytest.mark.parametrize("path", ["my [2020] photos/*.png", "{}/my [2020] photos/**/*.png"])
 def test_a_folder_whose_name_is_like_a_pattern_is_that_folder(place, path):
-    save(place / "my [2020] photos" / "a.png", picture(5, 5))
+    save(place / "my [2020] photos" / "a.png", random_image(5, 5))
     assert [job.target for job in plan([path.format(place)], "out", "png")] == ["out/a.png"]
 
 
 def test_a_file_whose_name_is_like_a_pattern_is_that_file(place):
-    save(place / "photos" / "[1].png", picture(5, 5))
+    save(place / "photos" / "[1].png", random_image(5, 5))
     assert plan(["photos/[1].png"], "out", "png") == [Job("photos/[1].png", "out/[1].png")]
 
 
 def test_names_that_differ_in_their_ending_stay_apart(place):
-    save(place / "photos" / "a.jpg", picture(5, 5))
+    save(place / "photos" / "a.jpg", random_image(5, 5))
     jobs = plan(["photos"], "out", "png")
     assert {job.source: job.target for job in jobs if "/a." in job.source} == {
         "photos/a.png": "out/a.png.png",
@@ -90,10 +90,10 @@ def test_names_that_differ_in_their_ending_stay_apart(place):
 
 @pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
 def test_names_of_any_length_get_results(place, upscale, name):
-    save(place / "long" / "x.png", picture(5, 5))
-    for other in (name, name[:-4] + ".bmp"):  # names that come to be the same are told apart by more
+    save(place / "long" / "x.png", random_image(5, 5))
+    for other in (name, name[:-4] + ".bmp"):  # names that would be equal get a longer ending
         try:
-            os.rename(save(place / "long" / "x.png", picture(5, 5)), place / "long" / other)
+            os.rename(save(place / "long" / "x.png", random_image(5, 5)), place / "long" / other)
         except (OSError, UnicodeError):
             pytest.skip("this file system takes text only")
     jobs = plan(["long"], "out", "png", compare=True)
@@ -120,7 +120,7 @@ def test_a_single_input_can_have_a_result_of_any_name(place, upscale, output, fo
     assert Image.open(output).format == form.upper()
 
 
-def test_an_output_that_is_a_folder_is_a_folder_whatever_it_is_called(place):
+def test_an_existing_folder_is_a_folder_with_any_name(place):
     (place / "out.png").mkdir()
     assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
     assert batch.choose_format("out.png", "jpeg") == "jpeg"
@@ -132,20 +132,20 @@ def test_an_output_that_contradicts_the_format_is_refused(output):
         batch.choose_format(output, "png")
 
 
-def test_films_become_mp4():
+def test_videos_become_mp4():
     assert [batch._target_name(name, "jpeg") for name in ("a.MOV", "b.png")] == ["a.mp4", "b.jpg"]
     assert Job("a.MOV", "").is_film and not Job("a.png", "").is_film
 
 
 @pytest.mark.parametrize("path", ["photos", "**/*.png"])
 def test_results_of_before_are_no_inputs(place, path):
-    save(place / "photos" / "out" / "deep" / "a.png", picture(5, 5))
+    save(place / "photos" / "out" / "deep" / "a.png", random_image(5, 5))
     jobs = plan([path], "photos/out", "png")
     assert jobs and all("out" not in job.source for job in jobs)
 
 
-def test_a_comparison_that_would_take_the_place_of_an_input_is_refused(place):
-    save(place / "photos" / "a compared.png", picture(5, 5))
+def test_a_comparison_that_would_replace_an_input_is_refused(place):
+    save(place / "photos" / "a compared.png", random_image(5, 5))
     assert len(plan(["photos"], "out", "png")) == 4
     with pytest.raises(UserError, match="both would become out/a compared.png"):
         plan(["photos"], "out", "png", compare=True)
@@ -173,38 +173,38 @@ def test_names_that_are_no_text_become_text(place):
         (["photos"], "large.png", "large.png: names one file"),
         (["photos/a.png", "other/a.png"], "large.png", "large.png: names one file"),
         (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
-        (["film.mkv"], "large.png", "large.png: the result of film.mkv cannot have that name; end it with .mp4"),
+        (["video.mkv"], "large.png", "large.png: the result of video.mkv cannot have that name; end it with .mp4"),
     ],
 )
-def test_what_cannot_be_done_is_told_before(place, inputs, output, said):
+def test_invalid_requests_are_reported_before_the_computation(place, inputs, output, said):
     (place / "empty").mkdir()
-    (place / "film.mkv").touch()
-    save(place / "other" / "a.png", picture(5, 5))
+    (place / "video.mkv").touch()
+    save(place / "other" / "a.png", random_image(5, 5))
     with pytest.raises(UserError, match=said):
         plan(inputs, output, "png")
 
 
-def test_pictures_are_enlarged_and_bad_ones_told(place, upscale):
+def test_images_are_upscaled_and_damaged_ones_are_reported(place, upscale):
     (place / "photos" / "bad.png").write_bytes(b"")
     data = (place / "photos" / "a.png").read_bytes()
     (place / "photos" / "cut.png").write_bytes(data[: len(data) // 2])
     failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
     assert failures == [
         Failure("photos/bad.png", "an empty file"),
-        Failure("photos/cut.png", "damaged, or not a picture"),
+        Failure("photos/cut.png", "damaged, or not an image"),
     ]
     results = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*") if path.is_file()}
     assert results == {"a.png", "b.png", "sub folder/写真.png"}
-    np.testing.assert_array_equal(read_picture("out/a.png").pixels, upscale(picture(9, 12, 0)))
+    np.testing.assert_array_equal(read_image("out/a.png").pixels, upscale(random_image(9, 12, 0)))
 
 
-def test_what_is_too_large_for_the_format_is_told_before_it_is_computed(place, upscale):
-    save(place / "wide.png", picture(1, 4096))
+def test_images_too_large_for_the_format_are_reported_before_the_computation(place, upscale):
+    save(place / "wide.png", random_image(1, 4096))
     (failure,) = run(plan(["wide.png"], "out", "webp"), upscale, "webp")
-    assert "becomes 16384x4 pixels, webp has 16383 at most" in failure.reason
+    assert "becomes 16384x4 pixels, webp allows at most 16383" in failure.reason
 
 
-def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, upscale):
+def test_a_result_that_cannot_be_written_is_reported_and_the_others_are_made(place, upscale):
     (place / "out").mkdir()
     (place / "out" / "sub folder").write_text("a file in the place of a folder")
     failures = list(run(plan(["photos"], "out", "png"), upscale, "png"))
@@ -213,11 +213,11 @@ def test_a_result_that_cannot_be_written_is_told_and_the_rest_goes_on(place, ups
     assert (place / "out" / "a.png").exists() and (place / "out" / "b.png").exists()
 
 
-def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
+def test_images_too_large_for_the_memory_are_reported(place, upscale, monkeypatch):
     def no_memory(*args):
         raise MemoryError
 
-    monkeypatch.setattr(batch, "upscale_picture", no_memory)
+    monkeypatch.setattr(batch, "upscale_image", no_memory)
     failures = list(run(plan(["photos/a.png"], "out", "png"), upscale, "png"))
     assert failures == [Failure("photos/a.png", "too large for the memory of this machine")]
 
@@ -225,8 +225,8 @@ def test_what_is_too_large_for_the_memory_is_told(place, upscale, monkeypatch):
 @pytest.mark.parametrize(
     "error", [AttributeError("no such thing"), cv2.error("odd"), KeyError(7), RuntimeError(), StopIteration()]
 )
-@pytest.mark.parametrize("step", ["read_picture", "read_size", "upscale_picture", "write_picture", "check_size"])
-def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypatch, step, error):
+@pytest.mark.parametrize("step", ["read_image", "read_size", "upscale_image", "write_image", "check_size"])
+def test_an_error_of_one_file_does_not_stop_the_others(place, upscale, monkeypatch, step, error):
     right, calls = getattr(batch, step), []
 
     def wrong_once(*args):
@@ -248,26 +248,26 @@ def test_whatever_happens_to_one_file_the_rest_goes_on(place, upscale, monkeypat
     assert made == [True, step == "read_size", True]
 
 
-def test_a_film_that_fails_in_any_way_is_told(place, upscale, monkeypatch):
-    (place / "film.avi").write_bytes(b"film")
+def test_a_video_that_fails_in_any_way_is_reported(place, upscale, monkeypatch):
+    (place / "video.avi").write_bytes(b"video")
 
     def wrong(*args):
         raise TypeError("odd")
 
     monkeypatch.setattr(batch, "count_frames", wrong)
-    (failure,) = run(plan(["film.avi"], "out", "png"), upscale, "png")
-    assert failure.source == "film.avi" and "a fault of this program (TypeError: odd)" in failure.reason
+    (failure,) = run(plan(["video.avi"], "out", "png"), upscale, "png")
+    assert failure.source == "video.avi" and "a fault of this program (TypeError: odd)" in failure.reason
 
 
 def test_a_result_appears_only_when_complete(place, upscale, monkeypatch):
     seen = []
 
-    def write_picture(path, picture, form):
+    def write_image(path, image, form):
         seen.append((path, os.path.exists("out/a.png")))
-        Image.fromarray(picture.pixels).save(path)
+        Image.fromarray(image.pixels).save(path)
         raise OSError("disk full")
 
-    monkeypatch.setattr(batch, "write_picture", write_picture)
+    monkeypatch.setattr(batch, "write_image", write_image)
     (failure,) = run(plan(["photos/a.png"], "out", "png"), upscale, "png")
     assert "disk full" in failure.reason
     assert seen == [("out/.unfinished-a.png", False)] and list((place / "out").iterdir()) == []
@@ -284,14 +284,14 @@ def test_while_one_is_computed_the_next_is_read_and_the_last_written(place, upsc
 
         return call
 
-    for name in ("read_picture", "upscale_picture", "_write"):
+    for name in ("read_image", "upscale_image", "_write"):
         monkeypatch.setattr(batch, name, noted(name, getattr(batch, name)))
     assert list(run(plan(["photos"], "out", "png"), upscale, "png")) == []
     assert len({thread for _, thread in events}) == 3 and len(events) == 9
     names = [name for name, _ in events]
-    for number in range(3):  # never more than one picture ahead
-        reads = [place for place, name in enumerate(names) if name == "read_picture"]
-        computed = [place for place, name in enumerate(names) if name == "upscale_picture"]
+    for number in range(3):  # never more than one image ahead
+        reads = [place for place, name in enumerate(names) if name == "read_image"]
+        computed = [place for place, name in enumerate(names) if name == "upscale_image"]
         assert number < 2 or reads[number] > computed[number - 2]
 
 
@@ -314,12 +314,12 @@ def test_the_page_has_all_results(place, upscale):
 
 def test_a_page_of_ones_own_is_not_overwritten(place):
     (place / "index.html").write_text("<title>Before and after my holiday</title>")
-    with pytest.raises(UserError, match="index.html: is not a page of this program"):
+    with pytest.raises(UserError, match="index.html: exists and is not a page of this program"):
         batch.write_page([], "index.html")
     assert "holiday" in (place / "index.html").read_text()
 
 
-def write_film(path, frames):
+def write_video(path, frames):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
     for value in range(frames):
         writer.write(np.full((24, 32, 3), 20 * value, np.uint8))
@@ -327,14 +327,14 @@ def write_film(path, frames):
 
 
 @pytest.mark.parametrize(("outscale", "size"), [(None, (96, 128)), (2, (48, 64))])
-def test_films_are_enlarged(place, upscale, outscale, size):
-    write_film(place / "film.avi", 3)
-    (place / "bad.mp4").write_bytes(b"no film")
-    jobs = plan(["film.avi", "bad.mp4"], "out", "png")
+def test_videos_are_upscaled(place, upscale, outscale, size):
+    write_video(place / "video.avi", 3)
+    (place / "bad.mp4").write_bytes(b"no video")
+    jobs = plan(["video.avi", "bad.mp4"], "out", "png")
     (failure,) = run(jobs, upscale, "png", outscale)
-    assert failure == Failure("bad.mp4", "not a film that OpenCV can read")
-    film = cv2.VideoCapture("out/film.mp4")
+    assert failure.source == "bad.mp4" and "OpenCV can read" in failure.reason
+    video = cv2.VideoCapture("out/video.mp4")
     frames = []
-    while (frame := film.read())[0]:
+    while (frame := video.read())[0]:
         frames.append(frame[1])
     assert len(frames) == 3 and frames[0].shape[:2] == size

@@ -6,10 +6,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import random_image
 from PIL import Image
 
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import before_and_after, view, write_page
 
@@ -27,7 +27,7 @@ def test_a_view_shows_the_same_middle_of_both(monkeypatch, channels, dtype):
     if channels in (2, 4):
         small[..., -1] = np.iinfo(dtype).max
     large = small.repeat(4, axis=0).repeat(4, axis=1)
-    _, before, after = view("name", Picture(small), Picture(large))
+    _, before, after = view("name", LoadedImage(small), LoadedImage(large))
     assert decoded(before).shape == decoded(after).shape == (40, 40, 3)
     assert np.abs(decoded(before).astype(int) - decoded(after)).mean() < 15
     assert decoded(after)[20, 20].mean() == pytest.approx(127, abs=4) and decoded(after)[0, 0].mean() < 8
@@ -36,9 +36,9 @@ def test_a_view_shows_the_same_middle_of_both(monkeypatch, channels, dtype):
 @pytest.mark.parametrize(("height", "width"), [(60, 90), (90, 60), (8, 400), (1200, 800)])
 def test_the_figure_shows_both_and_where_the_most_detail_is(height, width):
     after = np.full((height, width, 3), 100, np.uint8)
-    after[-8:, -8:] = picture(8, 8)
+    after[-8:, -8:] = random_image(8, 8)
     before = after[::4, ::4]
-    figure = before_and_after(Picture(before), Picture(after))
+    figure = before_and_after(LoadedImage(before), LoadedImage(after))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["Bicubic", "SRGAN"]
     shown = figure.axes[-1].images[0].get_array()
@@ -46,10 +46,10 @@ def test_the_figure_shows_both_and_where_the_most_detail_is(height, width):
     figure.canvas.draw()
 
 
-def test_the_pictures_of_the_figure_take_the_room_there_is():
+def test_the_images_of_the_figure_take_the_room_there_is():
     after = np.full((800, 800, 3), 100, np.uint8)
-    after[40:110, 400:470] = picture(70, 70)
-    figure = before_and_after(Picture(after[::4, ::4]), Picture(after))
+    after[40:110, 400:470] = random_image(70, 70)
+    figure = before_and_after(LoadedImage(after[::4, ::4]), LoadedImage(after))
     figure.savefig(io.BytesIO())
     assert min(axes.get_position().width for axes in figure.axes) > 0.3
 
@@ -57,7 +57,7 @@ def test_the_pictures_of_the_figure_take_the_room_there_is():
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
 
-# What a user's hand does, and where the line and the edge of the picture are afterwards.
+# Actions of a user, and the positions of the line and of the edge of the image afterwards.
 MOVE = """<script>
 const [first, second] = document.querySelectorAll("input");
 first.value = 25;
@@ -88,14 +88,14 @@ def run_chromium(page, tmp_path, *flags):
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_the_line_on_the_page_can_be_moved(tmp_path):
     before, after = np.zeros((30, 50, 3), np.uint8), np.full((120, 200, 3), 255, np.uint8)
-    views = [view(name, Picture(before), Picture(after)) for name in ("Größe & <b>写真</b>.png", "second.png")]
+    views = [view(name, LoadedImage(before), LoadedImage(after)) for name in ("Größe & <b>写真</b>.png", "second.png")]
     page = tmp_path / "index.html"
     write_page(str(page), views)
     text = page.read_text(encoding="utf-8")
     assert "http" not in text and "Größe &amp; &lt;b&gt;写真" in text
     run_chromium(page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
     screen = np.asarray(Image.open(tmp_path / "page.png").convert("L")).astype(int)
-    rows, columns = np.nonzero(screen < 5)  # black: the pictures before
+    rows, columns = np.nonzero(screen < 5)  # black: the images before
     left = columns.min()
     assert np.all(screen[rows[0] + 60, left : left + 97] < 5) and np.all(
         screen[rows[0] + 60, left + 110 : left + 200] > 245

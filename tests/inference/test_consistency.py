@@ -1,10 +1,10 @@
-"""Results have the colours of their inputs, whatever a generator makes of them."""
+"""Results have the colours of their inputs for all generators."""
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import enlarged, picture, save
+from conftest import enlarged, random_image, save
 from PIL import Image
 from skimage import data
 from test_upscaling import make_generator
@@ -12,10 +12,10 @@ from test_upscaling import make_generator
 import inference
 from pyimagesearch.config import SHIPPED_GENERATORS
 from pyimagesearch.data import pairs
-from pyimagesearch.data.image_io import Picture, read_rgb
+from pyimagesearch.data.image_io import LoadedImage, read_rgb
 from pyimagesearch.inference.consistency import BLOCK, Reduction, block_means, hold_colours, project
 from pyimagesearch.inference.generators import load_generator
-from pyimagesearch.inference.upscaling import Upscaler, upscale_picture
+from pyimagesearch.inference.upscaling import Upscaler, upscale_image
 
 ROWS, COLUMNS = np.mgrid[:48, :64]
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
@@ -42,9 +42,9 @@ def odd_images():
         yield f"dithered {level}", error_diffused(level)
     yield "dithered ramp", error_diffused(4 * COLUMNS)
     yield "ordered dither", of_channels(*[255 * (4 * COLUMNS > 16 * np.tile(BAYER, (12, 16)))] * 3)
-    yield "noise", picture(48, 64)
-    yield "noise of two values", picture(48, 64) // 128 * 255
-    yield "saturated patches", (picture(10, 13) // 128 * 255).repeat(5, 0).repeat(5, 1)[:48, :64]
+    yield "noise", random_image(48, 64)
+    yield "noise of two values", random_image(48, 64) // 128 * 255
+    yield "saturated patches", (random_image(10, 13) // 128 * 255).repeat(5, 0).repeat(5, 1)[:48, :64]
     yield "photograph", data.chelsea()[100:148, 100:164]
     for colour in (*CORNERS, *GREYS):
         yield f"flat {colour}", of_channels(*colour)
@@ -54,14 +54,14 @@ ODD = dict(odd_images())
 
 
 def noise_of_two_values(height, width):
-    return picture(height, width, 1) // 128 * 255
+    return random_image(height, width, 1) // 128 * 255
 
 
 RESULTS = {
     "repeats": lambda lr: enlarged(lr),
     "is black": lambda lr: np.zeros_like(enlarged(lr)),
     "is white": lambda lr: np.full_like(enlarged(lr), 255),
-    "is noise": lambda lr: picture(4 * lr.shape[0], 4 * lr.shape[1], 1),
+    "is noise": lambda lr: random_image(4 * lr.shape[0], 4 * lr.shape[1], 1),
     "is noise of two values": lambda lr: noise_of_two_values(4 * lr.shape[0], 4 * lr.shape[1]),
     "is too dark": lambda lr: enlarged(lr) // 2,
 }
@@ -82,7 +82,7 @@ def shrunk_deep(sr):
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3), (17, 40)])
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_the_reduction_is_that_of_the_records(size, scale):
-    hr = picture(scale * size[0], scale * size[1])
+    hr = random_image(scale * size[0], scale * size[1])
     expected = tf.image.resize(hr, size, "bicubic", antialias=True).numpy()
     np.testing.assert_allclose(Reduction(*size, scale).reduce(hr), expected, atol=1e-3)
 
@@ -95,7 +95,7 @@ def test_the_transpose_is_that_of_the_reduction():
 
 
 def test_blocks_at_the_ends_may_be_smaller():
-    image = picture(20, 33).astype(np.float32)
+    image = random_image(20, 33).astype(np.float32)
     means = block_means(image)
     for rows in (slice(0, BLOCK), slice(BLOCK, None)):
         for columns in (slice(0, BLOCK), slice(BLOCK, 2 * BLOCK), slice(2 * BLOCK, None)):
@@ -105,7 +105,7 @@ def test_blocks_at_the_ends_may_be_smaller():
 
 @pytest.mark.parametrize("result", RESULTS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_colours_are_held_whatever_the_result_is(result, dtype):
+def test_colours_are_held_for_any_result(result, dtype):
     factor = np.iinfo(dtype).max // 255
     for name, lr in ODD.items():
         sr = RESULTS[result](lr).astype(dtype) * dtype(factor)
@@ -131,11 +131,11 @@ def test_colours_are_held_by_the_shipped_generators(model, faithful):
 
 
 def test_blocks_of_extreme_colours_side_by_side_come_near():
-    lr = (picture(3, 4) // 128 * 255).repeat(BLOCK, 0).repeat(BLOCK, 1)
+    lr = (random_image(3, 4) // 128 * 255).repeat(BLOCK, 0).repeat(BLOCK, 1)
     sr = enlarged(lr)
     hold_colours(lr, sr)
     assert error_of_blocks(lr, sr) < 7
-    assert np.abs(sr.astype(int) - enlarged(lr)).mean() < 0.1  # repeated pixels are as near as can be
+    assert np.abs(sr.astype(int) - enlarged(lr)).mean() < 0.1  # repeated pixels are close to the best result
 
 
 def test_an_image_whose_colours_are_right_is_left_alone():
@@ -153,13 +153,13 @@ def test_grey_stays_grey_to_the_bit(faithful, dtype):
         grey = ODD[name][:, :40, :1].astype(dtype) * dtype(np.iinfo(dtype).max // 255)
         sr = upscale(grey.repeat(3, -1))
         assert (sr == sr[..., :1]).all() and sr.dtype == dtype
-        np.testing.assert_array_equal(upscale_picture(Picture(grey), upscale).pixels, sr[..., :1])
+        np.testing.assert_array_equal(upscale_image(LoadedImage(grey), upscale).pixels, sr[..., :1])
 
 
 @pytest.mark.parametrize("faithful", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (70, 33)])
 def test_tiles_make_no_difference_to_colours(monkeypatch, faithful, size):
-    generator, lr = make_generator(), picture(*size).astype(np.uint16) * 257
+    generator, lr = make_generator(), random_image(*size).astype(np.uint16) * 257
     whole = Upscaler(generator, faithful=faithful)(lr)
     monkeypatch.setattr("pyimagesearch.inference.upscaling.HEAD_TILE", 16)
     tiled = Upscaler(generator, tile=32, faithful=faithful)(lr)
@@ -178,7 +178,7 @@ def test_what_is_faithful_reduces_to_its_input(dtype):
     assert (error <= 1).mean() > 0.999 and error.mean() < 0.2
 
 
-def test_a_projection_comes_nearer_to_every_original():
+def test_a_projection_is_closer_to_every_ground_truth():
     hr = data.astronaut()[:256, :256]
     lr = pairs.shrink(hr, 4)
     for name, make in RESULTS.items():

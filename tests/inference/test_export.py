@@ -23,7 +23,7 @@ from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[2]
 CAT = data.chelsea()
-PICTURES = [
+IMAGES = [
     CAT[None, 100:137, 150:201],  # the nose, 37x51
     CAT[None, 60:124, 100:140],
     np.stack([CAT[:30, :31], CAT[100:130, 200:231]]),
@@ -33,7 +33,7 @@ TOLERANCE = 255e-3
 
 @pytest.fixture(scope="module")
 def generator():
-    """A small generator none of whose weights and statistics are those it is born with."""
+    """A small generator with random weights and statistics."""
     keras.utils.set_random_seed(1)
     generator = SRGAN.generator(4, 8, 2)
     noise = np.random.default_rng(0)
@@ -63,9 +63,9 @@ def exported(generator, tmp_path_factory):
     return run
 
 
-def test_a_saved_model_takes_and_gives_pictures_of_8_bits(generator, exported):
+def test_a_saved_model_takes_and_gives_images_of_8_bits(generator, exported):
     upscale = tf.saved_model.load(exported("saved_model")).signatures["serving_default"]
-    for lr in PICTURES:
+    for lr in IMAGES:
         sr = upscale(lr=tf.constant(lr))["sr"].numpy()
         assert sr.dtype == np.uint8
         np.testing.assert_allclose(sr.astype(int), to_uint8(generator(lr)), atol=1)
@@ -74,14 +74,14 @@ def test_a_saved_model_takes_and_gives_pictures_of_8_bits(generator, exported):
 def test_onnx_runtime_computes_what_keras_computes(generator, exported):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-dev.txt")
     session = onnxruntime.InferenceSession(exported("onnx"))
-    for lr in PICTURES:
+    for lr in IMAGES:
         (sr,) = session.run(["sr"], {"lr": lr.astype(np.float32)})
         np.testing.assert_allclose(sr, generator(lr), atol=TOLERANCE)
 
 
 def test_opencv_computes_what_keras_computes(generator, exported):
     network = cv2.dnn.readNetFromONNX(exported("onnx"))
-    for lr in PICTURES:
+    for lr in IMAGES:
         network.setInput(lr.astype(np.float32))
         np.testing.assert_allclose(network.forward(), generator(lr), atol=TOLERANCE)
 
@@ -90,7 +90,7 @@ def test_litert_computes_what_keras_computes(generator, exported):
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs requirements-dev.txt")
     interpreter = litert.Interpreter(exported("litert"))
     (lr_place,), (sr_place,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for lr in PICTURES:
+    for lr in IMAGES:
         interpreter.resize_tensor_input(lr_place["index"], lr.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(lr_place["index"], lr.astype(np.float32))
@@ -100,7 +100,7 @@ def test_litert_computes_what_keras_computes(generator, exported):
 
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
-    """Run the command where it must refuse; return what it said, after checking that it changed no file."""
+    """Run a command that must fail. Check that it changes no file, and return its message."""
     monkeypatch.chdir(tmp_path)
 
     def check(*flags):
@@ -124,16 +124,16 @@ def test_missing_and_foreign_models_are_named(refused, tmp_path):
 def test_a_missing_package_is_named(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     said = refused("--format", "onnx")
-    assert "the format onnx needs tf2onnx; pip install -r requirements-export.txt" in said
+    assert "the format onnx needs tf2onnx; run pip install -r requirements-export.txt" in said
 
 
 @pytest.mark.parametrize(
     ("format", "output", "said"),
     [
-        ("litert", "there.tflite", "there.tflite: exists already; allow it to be overwritten, or choose another name"),
-        ("saved_model", "folder", "folder: exists already"),
-        ("litert", "there.onnx", "there.onnx: the format litert makes a file that ends in .tflite"),
-        ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine alone"),
+        ("litert", "there.tflite", "there.tflite: already exists; allow overwriting, or choose another name"),
+        ("saved_model", "folder", "folder: already exists"),
+        ("litert", "there.onnx", "there.onnx: files of the format litert end in .tflite"),
+        ("saved_model", "gs://mine/model", "gs://mine/model: exports are written to this machine only"),
     ],
 )
 def test_outputs_that_make_no_sense_are_refused(refused, tmp_path, format, output, said):
@@ -146,12 +146,12 @@ def test_outputs_that_make_no_sense_are_refused(refused, tmp_path, format, outpu
 def test_overwrite_leaves_alone_what_is_no_export(refused, tmp_path, format, output):
     (tmp_path / output).mkdir()
     (tmp_path / output / "generator.keras").write_text("the work of days")
-    assert f"{output}: not an export of the format {format}" in refused(
+    assert f"{output}: exists and is not an export of the format {format}" in refused(
         "--format", format, "--output", output, "--overwrite"
     )
 
 
-def test_a_place_that_cannot_be_written_to_is_named(refused, generator, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_named(refused, generator, tmp_path):
     generator.save(tmp_path / "generator.keras")
     (tmp_path / "notes.txt").write_text("a file, not a folder")
     said = refused("--format", "litert", "--model", "generator.keras", "--output", "notes.txt/generator.tflite")
@@ -189,14 +189,14 @@ def test_a_failure_leaves_the_earlier_export_and_nothing_else(generator, tmp_pat
 def test_a_model_is_not_replaced_by_its_export(tmp_path):
     model = tmp_path / "generator.keras"
     for output in (None, str(tmp_path / "." / "generator.keras")):
-        with pytest.raises(UserError, match="generator.keras: the model itself"):
+        with pytest.raises(UserError, match="generator.keras: is the model itself"):
             export.choose_output(str(model), "keras", output, overwrite=True)
 
 
 def test_weights_too_large_for_16_bits_are_refused(tmp_path):
     generator = SRGAN.generator(4, 4, 1)
     generator.weights[0].assign(generator.weights[0] + 7e4)
-    with pytest.raises(UserError, match="the format keras: this generator has weights too large for 16 bits"):
+    with pytest.raises(UserError, match="the format keras: this generator has weights that are too large for 16 bits"):
         export.export(generator, "keras", str(tmp_path / "small.keras"))
     assert not list(tmp_path.iterdir())
 
@@ -216,21 +216,30 @@ def test_half_the_space_holds_the_generator_itself(generator, tmp_path):
         assert sum(item.size for item in stored) == sum(weight.numpy().size for weight in generator.weights)
 
 
-def test_a_mixture_of_two_generators_can_be_exported(generator, tmp_path):
+def test_an_interpolation_of_two_generators_can_be_exported(generator, tmp_path):
     keras.utils.set_random_seed(2)
     other = SRGAN.generator(4, 8, 2)
     models = [str(tmp_path / name) for name in ("faithful.keras", "sharp.keras")]
     for network, path in zip((generator, other), models, strict=True):
         network.save(path)
-    flags = ["--format", "keras", "--model", *models, "--blend", "0.25", "--output", str(tmp_path / "mixture.keras")]
+    flags = [
+        "--format",
+        "keras",
+        "--model",
+        *models,
+        "--alpha",
+        "0.25",
+        "--output",
+        str(tmp_path / "interpolated.keras"),
+    ]
     assert script.main(flags) == 0
-    mixture = keras.models.load_model(tmp_path / "mixture.keras").get_weights()
-    for found, one, two in zip(mixture, generator.get_weights(), other.get_weights(), strict=True):
+    interpolated = keras.models.load_model(tmp_path / "interpolated.keras").get_weights()
+    for found, one, two in zip(interpolated, generator.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(found, (0.75 * one + 0.25 * two).astype(np.float16))
 
 
-def test_one_generator_is_exported_or_two_are_mixed(refused):
-    for flags in (["one.keras", "two.keras"], ["one.keras", "--blend", "0.5"]):
+def test_one_generator_is_exported_or_two_are_interpolated(refused):
+    for flags in (["one.keras", "two.keras"], ["one.keras", "--alpha", "0.5"]):
         with pytest.raises(SystemExit, match="2"):
             refused("--format", "keras", "--model", *flags)
 

@@ -52,19 +52,19 @@ def test_a_foreign_model_is_named(tmp_path, write):
         generators.load_generator(str(path))
 
 
-def test_a_model_that_wants_to_run_code_is_refused(tmp_path):
+def test_a_model_with_python_code_is_refused(tmp_path):
     path = tmp_path / "code.keras"
     flag = str(tmp_path / "ran")
     code = keras.layers.Lambda(lambda x: (open(flag, "w"), x)[1])
     keras.Sequential([keras.Input((None, None, 3)), code]).save(path)
     os.remove(flag)
-    with pytest.raises(UserError, match="code.keras: it wants to run code of its own, which is refused"):
+    with pytest.raises(UserError, match="code.keras: contains Python code, which is not run"):
         generators.load_generator(str(path))
     assert not os.path.exists(flag)
 
 
 def seen_pixels(network, shape, scale=1):
-    """How many pixels from the place of a change in the input the output still changes, to any side."""
+    """The largest distance in LR pixels at which the output changes after a change of one input pixel."""
     x = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     changed = x.copy()
     middle = shape[1] // 2
@@ -76,7 +76,7 @@ def seen_pixels(network, shape, scale=1):
 
 @pytest.mark.parametrize("options", [{}, {"upsampling_maps": 16}, {"batch_norm": False}])
 @pytest.mark.parametrize(("scale", "blocks"), [(4, 1), (2, 2), (8, 0)])
-def test_it_is_known_how_far_each_half_sees(scale, blocks, options):
+def test_the_receptive_field_of_each_half_is_computed(scale, blocks, options):
     generator = SRGAN.generator(scale, 4, blocks, **options)
     randomize(generator)
     halves = generators.split(generator)
@@ -102,7 +102,9 @@ def test_what_cannot_be_divided_into_tiles_is_refused():
     x = keras.layers.Conv2D(3, 3, padding="same")(image)
     whole = keras.layers.Add()([x, keras.layers.GlobalAveragePooling2D(keepdims=True)(x)])
     generator = keras.Model(image, keras.layers.UpSampling2D(2)(whole), name="foreign")
-    with pytest.raises(UserError, match="foreign: its layer global_average_pooling2d.* is of an unknown kind"):
+    with pytest.raises(
+        UserError, match="foreign: the receptive field of its layer global_average_pooling2d.* is unknown"
+    ):
         generators.split(generator)
     plain = keras.Model(image, keras.ops.depth_to_space(keras.layers.Conv2D(12, 3, padding="same")(image), 2))
     with pytest.raises(UserError, match="not a residual generator"):
@@ -150,25 +152,26 @@ def two_generators():
     return pair
 
 
-@pytest.mark.parametrize("share", [0, 1])
-def test_at_its_ends_a_mixture_is_one_of_the_two(two_generators, share):
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_at_its_ends_an_interpolation_is_one_of_the_two(two_generators, alpha):
     lr = np.random.default_rng(0).uniform(0, 255, (1, 9, 11, 3)).astype(np.float32)
-    blended = generators.blend(*two_generators, share)(lr).numpy()
-    pure, other = (two_generators[number](lr).numpy() for number in (share, 1 - share))
-    np.testing.assert_array_equal(blended, pure)
-    assert np.abs(blended - other).max() > 1
+    interpolated = generators.interpolate(*two_generators, alpha)(lr).numpy()
+    pure, other = (two_generators[number](lr).numpy() for number in (alpha, 1 - alpha))
+    np.testing.assert_array_equal(interpolated, pure)
+    assert np.abs(interpolated - other).max() > 1
 
 
-def test_a_mixture_lies_between_the_two(two_generators):
-    blended = generators.blend(*two_generators, 0.25)
-    for mixed, one, other in zip(blended.weights, *(generator.weights for generator in two_generators), strict=True):
-        np.testing.assert_allclose(mixed, 0.75 * one.numpy() + 0.25 * other.numpy(), rtol=1e-6)
+def test_an_interpolation_lies_between_the_two(two_generators):
+    interpolated = generators.interpolate(*two_generators, 0.25)
+    ends = (generator.weights for generator in two_generators)
+    for found, one, other in zip(interpolated.weights, *ends, strict=True):
+        np.testing.assert_allclose(found, 0.75 * one.numpy() + 0.25 * other.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("network", [(4, 8, 3), (4, 4, 2)])
-def test_different_networks_do_not_mix(network):
-    with pytest.raises(UserError, match="a mixture: the two generators are different networks"):
-        generators.blend(SRGAN.generator(4, 8, 2), SRGAN.generator(*network), 0.5)
+def test_different_networks_cannot_be_interpolated(network):
+    with pytest.raises(UserError, match="interpolation: the two generators are different networks"):
+        generators.interpolate(SRGAN.generator(4, 8, 2), SRGAN.generator(*network), 0.5)
 
 
 def test_trained_generators_go_before_those_of_the_project(tmp_path):

@@ -1,4 +1,4 @@
-"""A second run does what it was asked: the same again is not made again, anything else is."""
+"""A second run makes only results whose source or settings have changed."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from conftest import picture, randomize, save
+from conftest import random_image, randomize, save
 
 import inference
 from pyimagesearch.errors import UserError
@@ -19,7 +19,7 @@ from pyimagesearch.srgan import SRGAN
 def place(tmp_path, monkeypatch):
     """A folder to be in, with a source and its result, which is noted."""
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "a.png", picture(9, 12))
+    save(tmp_path / "a.png", random_image(9, 12))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("result")
     Results("out", {"share": 0.5}).note("a.png", "out/a.png")
@@ -33,9 +33,9 @@ def test_what_made_a_result_is_remembered(place):
 
 def test_other_settings_or_another_source_are_noticed(place):
     assert Results("out", {"share": 0.4}).state("a.png", "out/a.png") is State.OUTDATED
-    save(place / "more" / "a.png", picture(9, 12))
+    save(place / "more" / "a.png", random_image(9, 12))
     assert Results("out", {"share": 0.5}).state("more/a.png", "out/a.png") is State.OUTDATED
-    save(place / "a.png", picture(10, 12))
+    save(place / "a.png", random_image(10, 12))
     assert Results("out", {"share": 0.5}).state("a.png", "out/a.png") is State.OUTDATED
 
 
@@ -50,7 +50,7 @@ def test_results_that_were_changed_or_come_from_elsewhere_are_foreign(place):
 def test_a_source_that_changes_while_its_result_is_made_is_noticed(place):
     made = Results("out", {"share": 0.5})
     made.state("a.png", "out/a.png")
-    save(place / "a.png", picture(10, 12))
+    save(place / "a.png", random_image(10, 12))
     made.note("a.png", "out/a.png")
     assert Results("out", {"share": 0.5}).state("a.png", "out/a.png") is State.OUTDATED
 
@@ -62,14 +62,14 @@ def test_lines_that_are_damaged_are_passed_over(place, damage):
     assert Results("out", {"share": 0.5}).state("a.png", "out/a.png") is State.CURRENT
 
 
-def test_lines_that_are_replaced_do_not_pile_up(place):
+def test_replaced_lines_are_removed(place):
     for share in range(9):
         Results("out", {"share": share}).note("a.png", "out/a.png")
     assert len((place / "out" / results.NAME).read_text().splitlines()) <= 3
     assert Results("out", {"share": 8}).state("a.png", "out/a.png") is State.CURRENT
 
 
-def test_models_are_known_by_what_they_hold(tmp_path):
+def test_models_are_identified_by_their_content(tmp_path):
     for name, text in (("a", "one"), ("copy", "one"), ("b", "other")):
         (tmp_path / name).write_text(text)
     one, copy, other = (results.settings_of([str(tmp_path / name)], None, 2) for name in ("a", "copy", "b"))
@@ -80,7 +80,7 @@ def test_models_are_known_by_what_they_hold(tmp_path):
 
 @pytest.fixture
 def enlarge(tmp_path, monkeypatch, caplog):
-    """Run inference on two images; return what it wrote and how many results it says it wrote."""
+    """Run inference on two images. Return the reported number of results, and the files that it has written."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("pretrained_generator", "generator")):
         generator = SRGAN.generator(4, 4, 1)
@@ -89,7 +89,7 @@ def enlarge(tmp_path, monkeypatch, caplog):
         (tmp_path / "outputs" / "models").mkdir(parents=True, exist_ok=True)
         generator.save(tmp_path / "outputs" / "models" / f"{name}.keras")
     for seed, name in enumerate("ab"):
-        save(tmp_path / "photos" / f"{name}.png", picture(9, 12, seed))
+        save(tmp_path / "photos" / f"{name}.png", random_image(9, 12, seed))
 
     def run(*flags):
         caplog.clear()
@@ -112,7 +112,7 @@ def test_the_same_flags_make_nothing_again(enlarge, capsys):
     assert enlarge() == (0, {"a.png", "b.png"}) and said(capsys) == [2]
     for flags in (
         [],
-        ["--blend", "1"],
+        ["--alpha", "1"],
         ["--model", "outputs/models/generator.keras"],
         ["--precision", "float32"],
         ["--tile", "64"],
@@ -124,8 +124,8 @@ def test_the_same_flags_make_nothing_again(enlarge, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--blend", "0"],
-        ["--blend", "0.5"],
+        ["--alpha", "0"],
+        ["--alpha", "0.5"],
         ["--outscale", "2"],
         ["--model", "outputs/models/pretrained_generator.keras"],
     ],
@@ -139,7 +139,7 @@ def test_other_flags_make_results_again(enlarge, flags):
     assert enlarge() == (0, {"a.png", "b.png"}) and open("out/a.png", "rb").read() == before
 
 
-def test_a_new_model_at_the_same_place_makes_results_again(enlarge):
+def test_a_new_model_at_the_same_path_makes_results_again(enlarge):
     enlarge()
     os.replace("outputs/models/pretrained_generator.keras", "outputs/models/generator.keras")
     assert enlarge() == (0, {"a.png", "b.png"})
@@ -147,7 +147,7 @@ def test_a_new_model_at_the_same_place_makes_results_again(enlarge):
 
 def test_only_the_source_that_has_changed_is_made_again(enlarge, tmp_path):
     enlarge()
-    save(tmp_path / "photos" / "b.png", picture(10, 12))
+    save(tmp_path / "photos" / "b.png", random_image(10, 12))
     assert enlarge() == (0, {"b.png"})
 
 
@@ -158,33 +158,33 @@ def test_comparisons_and_the_page_are_made_of_results_that_are_there(enlarge, ca
     assert enlarge("--compare") == (0, set())
     os.remove("out/b compared.png")
     assert enlarge("--compare") == (0, {"b compared.png"})
-    assert enlarge("--compare", "--blend", "0") == (0, {"a.png", "b.png", "a compared.png", "b compared.png"})
+    assert enlarge("--compare", "--alpha", "0") == (0, {"a.png", "b.png", "a compared.png", "b compared.png"})
 
 
 def test_a_comparison_that_a_remade_result_has_outlived_is_made_again(enlarge):
     enlarge("--compare")
-    enlarge("--blend", "0")
-    assert enlarge("--blend", "0", "--compare") == (0, {"a compared.png", "b compared.png"})
+    enlarge("--alpha", "0")
+    assert enlarge("--alpha", "0", "--compare") == (0, {"a compared.png", "b compared.png"})
 
 
-def test_what_is_not_known_as_a_result_stays_and_is_told(enlarge, tmp_path, caplog):
+def test_files_of_other_programs_are_kept_and_reported(enlarge, tmp_path, caplog):
     enlarge()
     (tmp_path / "out" / "a.png").write_text("precious")
-    assert enlarge("--blend", "0") == (0, {"b.png"})
+    assert enlarge("--alpha", "0") == (0, {"b.png"})
     assert (tmp_path / "out" / "a.png").read_text() == "precious"
-    assert enlarge("--blend", "0", "--overwrite") == (0, {"a.png", "b.png"})
+    assert enlarge("--alpha", "0", "--overwrite") == (0, {"a.png", "b.png"})
 
 
-def test_a_comparison_of_what_is_no_result_is_told(enlarge, tmp_path, capsys):
+def test_a_comparison_without_a_result_is_reported(enlarge, tmp_path, capsys):
     enlarge()
     (tmp_path / "out" / "a.png").write_text("precious")
     assert enlarge("--compare") == (1, {"b compared.png"})
-    assert "inference.py: out/a.png: damaged, or not a picture" in capsys.readouterr().err
+    assert "inference.py: out/a.png: damaged, or not an image" in capsys.readouterr().err
 
 
 def test_the_only_result_is_made_again_too(enlarge, tmp_path):
     flags = ["--input", "photos/a.png", "--output", "large.webp", "--runtime", "tensorflow"]
-    for more, again in (([], True), ([], False), (["--blend", "0"], True)):
+    for more, again in (([], True), ([], False), (["--alpha", "0"], True)):
         before = (tmp_path / "large.webp").stat().st_mtime_ns if (tmp_path / "large.webp").exists() else None
         assert inference.main([*flags, *more]) == 0
         assert ((tmp_path / "large.webp").stat().st_mtime_ns != before) == again
@@ -197,7 +197,7 @@ def test_a_folder_of_results_may_have_a_name_that_is_no_text(enlarge, tmp_path, 
     except OSError:
         pytest.skip("this file system takes text only")
     flags = ["--input", "photos", "--output", folder, "--runtime", "tensorflow"]
-    for more in ([], ["--compare"], ["--blend", "0", "--html"]):
+    for more in ([], ["--compare"], ["--alpha", "0", "--html"]):
         assert inference.main([*flags, *more]) == 0
     names = {"a.png", "b.png", "a compared.png", "b compared.png", "index.html", results.NAME}
     assert set(os.listdir(folder)) == names
@@ -206,4 +206,4 @@ def test_a_folder_of_results_may_have_a_name_that_is_no_text(enlarge, tmp_path, 
     assert r"caf\xe9 \n/no.keras: no such model" in capsys.readouterr().err
     shutil.copy("outputs/models/generator.keras", folder + "/no.keras")
     assert inference.main([*flags, "--overwrite", "--model", folder + "/no.keras"]) == 2
-    assert capsys.readouterr().err.endswith(r"caf\xe9 \n/no.keras: is no text; rename it" + "\n")
+    assert capsys.readouterr().err.endswith(r"caf\xe9 \n/no.keras: not valid UTF-8; rename it" + "\n")

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import picture, randomize
+from conftest import random_image, randomize
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import runtimes
@@ -21,7 +21,7 @@ needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None
 def test_openvino_computes_what_tensorflow_computes(size):
     generator = SRGAN.generator(4, 8, 2)
     randomize(generator)
-    lr = picture(*size)[None].astype("float32")
+    lr = random_image(*size)[None].astype("float32")
     trunk, head, _, _ = split(generator)
     expected = head(trunk(lr)).numpy()
     for runtime in ("tensorflow", "openvino"):
@@ -43,14 +43,14 @@ def test_tensorflow_compiles_once_for_all_sizes():
     traced.clear()
     compute = runtimes.compile_network(network, "tensorflow", "float32")
     for size in ((1, 1), (4, 9), (7, 3)):
-        np.testing.assert_array_equal(compute(picture(*size)[None].astype("float32"))[0], picture(*size))
+        np.testing.assert_array_equal(compute(random_image(*size)[None].astype("float32"))[0], random_image(*size))
     assert traced == [(None, None, None, 3)]
 
 
 @needs_openvino
 def test_openvino_in_16_bits_is_near():
     generator = SRGAN.generator(4, 8, 2)
-    lr = picture(12, 17)[None].astype("float32")
+    lr = random_image(12, 17)[None].astype("float32")
     sr = runtimes.compile_network(generator, "openvino", "bfloat16")(lr)
     assert np.abs(sr - generator(lr)).mean() < 1
 
@@ -115,5 +115,5 @@ def test_openvino_is_chosen_on_cpus():
 def test_without_openvino_tensorflow_computes(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert runtimes.choose_runtime("auto") == "tensorflow"
-    with pytest.raises(UserError, match="the runtime openvino: it is not installed"):
+    with pytest.raises(UserError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")

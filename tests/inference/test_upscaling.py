@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, randomize
+from conftest import random_image, randomize
 
-from pyimagesearch.data.image_io import Picture
+from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.data.metadata import Metadata
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import runtimes, upscaling
-from pyimagesearch.inference.upscaling import Upscaler, pieces, upscale_picture, within
+from pyimagesearch.inference.upscaling import Upscaler, pieces, upscale_image, within
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.srgan import SRGAN
 
@@ -26,7 +26,7 @@ def make_generator(blocks=1, scale=4, **options):
 
 @pytest.fixture
 def as_made(monkeypatch):
-    """Results as the generator makes them: what is done to their colours afterwards is tested elsewhere."""
+    """Results of the generator without consistency, which is tested elsewhere."""
     monkeypatch.setattr(upscaling, "hold_colours", lambda lr, sr: None)
 
 
@@ -59,34 +59,36 @@ def test_pieces_of_a_piece_use_what_it_has_beyond():
 def test_tiles_leave_no_trace(as_made, monkeypatch, size, blocks, options):
     monkeypatch.setattr(upscaling, "HEAD_TILE", 16)
     generator = make_generator(blocks, **options)
-    lr = picture(*size)
+    lr = random_image(*size)
     whole = generator(lr[None].astype("float32")).numpy()[0]
-    deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # of 16 bits, to see more of a trace
+    deep = Upscaler(generator, tile=32)(lr.astype(np.uint16) * 257)  # 16 bits show small errors
     np.testing.assert_allclose(deep / 257, whole.clip(0, 255), atol=0.02)
     assert np.std(whole) > 5
 
 
 def test_tiles_of_8_bits_are_rounded(as_made):
-    generator, lr = make_generator(), picture(40, 50)
+    generator, lr = make_generator(), random_image(40, 50)
     sr = Upscaler(generator, tile=32)(lr)
     whole = generator(lr[None].astype("float32")).numpy()[0]
     assert sr.dtype == np.uint8 and np.abs(sr - whole).max() < 0.52
 
 
 def test_in_bfloat16_results_are_near():
-    generator, lr = make_generator(), picture(40, 50)
+    generator, lr = make_generator(), random_image(40, 50)
     near = Upscaler(generator, precision="bfloat16", tile=32)(lr).astype(int)
     assert 0 < np.abs(near - Upscaler(generator)(lr)).mean() < 2
 
 
 def test_progress_adds_up_to_the_pixels():
     done = []
-    Upscaler(make_generator(), tile=32)(picture(50, 70), done.append)
+    Upscaler(make_generator(), tile=32)(random_image(50, 70), done.append)
     assert sum(done) == 50 * 70 and len(done) > 4
 
 
 def test_a_tile_that_shows_nothing_is_refused():
-    with pytest.raises(UserError, match="tiles of 20 pixels: too small, the generator sees 10 pixels to each side"):
+    with pytest.raises(
+        UserError, match="tiles of 20 pixels: too small, the radius of the receptive field is 10 pixels"
+    ):
         Upscaler(make_generator(), tile=20)
 
 
@@ -102,13 +104,13 @@ def test_without_memory_tiles_become_smaller(caplog):
         return trunk(window)
 
     upscale.trunk = small_trunk
-    sr = upscale(picture(100, 40))
+    sr = upscale(random_image(100, 40))
     assert max(windows) == 100 and windows[-1] <= 50 and "tiles of 32 pixels" in caplog.text
-    np.testing.assert_allclose(sr, Upscaler(generator)(picture(100, 40)), atol=1)
+    np.testing.assert_allclose(sr, Upscaler(generator)(random_image(100, 40)), atol=1)
     assert upscale.tile == 32
 
 
-def test_if_no_tile_is_small_enough_that_is_told():
+def test_if_no_tile_is_small_enough_an_error_is_raised():
     upscale = Upscaler(make_generator(), tile=64)
 
     def trunk(window):
@@ -116,11 +118,11 @@ def test_if_no_tile_is_small_enough_that_is_told():
 
     upscale.trunk = trunk
     with pytest.raises(MemoryError):
-        upscale(picture(100, 40))
+        upscale(random_image(100, 40))
 
 
-def test_a_strategy_computes_each_picture_once(as_made, two_replicas):
-    lr = picture(5, 7)
+def test_a_strategy_computes_each_image_once(as_made, two_replicas):
+    lr = random_image(5, 7)
     with two_replicas.scope():
         generator = make_generator()
         sr = Upscaler(generator)(lr)
@@ -143,18 +145,18 @@ def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_repl
         return on_this_device if network.name == "trunk" else compute
 
     monkeypatch.setattr(runtimes, "_on_device", recorded)
-    lr = picture(90, 30)
+    lr = random_image(90, 30)
     with two_replicas.scope():
         generator = make_generator()
         sr = Upscaler(generator)(lr)
     assert [device[-5:] for device, _ in sorted(computed)] == ["CPU:0", "CPU:1"]
-    assert {rows for _, rows in computed} == {55}  # half of them, and the 10 that are seen beyond
+    assert {rows for _, rows in computed} == {55}  # half of the rows and 10 more for the receptive field
     whole = to_uint8(generator(lr[None].astype("float32")).numpy()[0])
     np.testing.assert_allclose(sr.astype(int), whole, atol=1)
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
-def test_pictures_of_16_bits_are_computed_in_float32(runtime):
+def test_images_of_16_bits_are_computed_in_float32(runtime):
     generator = make_generator()
     lr = np.random.default_rng(0).integers(0, 2**16, (40, 50, 3), np.uint16)
     half, full = (Upscaler(generator, runtime, precision, tile=32) for precision in ("bfloat16", "float32"))
@@ -167,10 +169,10 @@ def test_pictures_of_16_bits_are_computed_in_float32(runtime):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_grey_and_transparency_and_depth_stay(channels, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 9, channels), dtype)
-    pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # nothing is hidden
-    before = Picture(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
+    pixels[..., -1] |= np.iinfo(dtype).max // 2 + 1  # all pixels are visible
+    before = LoadedImage(pixels, Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp"))
     upscale = Upscaler(make_generator())
-    after = upscale_picture(before, upscale)
+    after = upscale_image(before, upscale)
     assert after.pixels.shape == (24, 36, channels) and after.pixels.dtype == dtype
     assert after.metadata == before.metadata
     if channels > 2:
@@ -178,14 +180,14 @@ def test_grey_and_transparency_and_depth_stay(channels, dtype):
 
 
 def test_what_is_opaque_stays_opaque():
-    pixels = np.dstack([picture(6, 9), np.full((6, 9), 255, np.uint8)])
+    pixels = np.dstack([random_image(6, 9), np.full((6, 9), 255, np.uint8)])
     pixels[:, 5:, 3] = 0
-    alpha = upscale_picture(Picture(pixels), Upscaler(make_generator())).pixels[..., 3]
+    alpha = upscale_image(LoadedImage(pixels), Upscaler(make_generator())).pixels[..., 3]
     assert (alpha[:, :12] == 255).all() and (alpha[:, -8:] == 0).all()
 
 
 def disc(colour, hidden, dtype):
-    """An object of one colour with soft edges, on transparent ground of another, and how it is enlarged by mixing."""
+    """An object with soft edges on a transparent background of another colour, and an interpolating upscaler."""
     rows, columns = np.mgrid[:40, :40]
     opacity = np.clip(15 - np.hypot(rows - 20, columns - 20), 0, 1)
     full = np.iinfo(dtype).max
@@ -205,7 +207,7 @@ def test_an_object_has_its_own_colour_up_to_its_edge(monkeypatch, colour, hidden
         return cv2.resize(lr, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
 
     pixels = disc(colour, hidden, dtype)
-    result = upscale_picture(Picture(pixels), mix, outscale).pixels
+    result = upscale_image(LoadedImage(pixels), mix, outscale).pixels
     seen = result[..., -1] > 0
     step = np.iinfo(dtype).max // 255
     assert np.abs(result[seen][:, :-1] / step - colour).max() <= 1 and 0.2 < seen.mean() < 0.6
@@ -224,8 +226,8 @@ def test_colours_of_what_can_be_seen_are_left_alone():
 
 @pytest.mark.parametrize(("outscale", "size"), [(2, (12, 18)), (1.5, (9, 14)), (6, (36, 54))])
 def test_results_can_be_of_another_size(outscale, size):
-    before, upscale = Picture(picture(6, 9)), Upscaler(make_generator())
-    after = upscale_picture(before, upscale, outscale)
+    before, upscale = LoadedImage(random_image(6, 9)), Upscaler(make_generator())
+    after = upscale_image(before, upscale, outscale)
     assert after.pixels.shape == (*size, 3) and after.pixels.dtype == np.uint8
 
 
@@ -237,6 +239,6 @@ def test_resampling_is_antialiased(dtype):
     assert half.dtype == dtype and np.ptp(half[4:-4, 4:-4].astype(int)) <= np.iinfo(dtype).max // 100
 
 
-def test_bicubic_keeps_a_plane_and_enlarges_by_the_scale():
+def test_bicubic_keeps_a_plane_and_upscales_by_the_scale():
     lr = np.full((1, 6, 5, 3), 77, np.uint8)
     np.testing.assert_array_equal(upscaling.bicubic(lr, 4), np.full((1, 24, 20, 3), 77))

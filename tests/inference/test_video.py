@@ -10,7 +10,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import enlarged, picture
+from conftest import enlarged, random_image
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import video
@@ -142,7 +142,7 @@ def test_finished_frames_are_kept_without_loss_and_not_made_again(tmp_path, sour
 
 
 def test_noise_is_kept_without_loss(tmp_path):
-    frames = [picture(12, 20, seed) for seed in range(3)]
+    frames = [random_image(12, 20, seed) for seed in range(3)]
     video._write(str(tmp_path / "noise.mkv"), video._LOSSLESS, 25, iter([frame[..., ::-1] for frame in frames]))
     np.testing.assert_array_equal(read(tmp_path / "noise.mkv"), frames)
 
@@ -222,7 +222,7 @@ def test_what_another_model_made_is_not_mixed_in(source, target, other):
     ],
 )
 def test_frames_that_cannot_be_decoded_repeat_the_one_before(tmp_path, target, caplog, capfd, ending, codec, numbers):
-    frames = [picture(24, 32, number) // 16 + smooth(number) // 2 for number in range(34)]
+    frames = [random_image(24, 32, number) // 16 + smooth(number) // 2 for number in range(34)]
     source = write(tmp_path / f"source{ending}", frames, codec)
     decoded = read(source)
     damage(source, *numbers)
@@ -243,7 +243,7 @@ def test_frames_that_cannot_be_decoded_repeat_the_one_before(tmp_path, target, c
 @needs_ffmpeg
 @pytest.mark.parametrize(("ending", "packet", "numbers"), [("mp4", 4, [4, 5, 6]), ("avi", 4, [3, 4, 5])])
 def test_frames_that_are_stored_in_another_order_are_counted_as_they_are_shown(tmp_path, ending, packet, numbers):
-    original = write(tmp_path / "original.avi", [picture(48, 64, number) for number in range(34)], "MJPG")
+    original = write(tmp_path / "original.avi", [random_image(48, 64, number) for number in range(34)], "MJPG")
     source = tmp_path / f"source.{ending}"
     ffmpeg("-i", original, "-c:v", "mpeg4", "-bf", 2, "-q:v", 2, source)
     assert video._look_through(str(source)).lost == ()
@@ -369,7 +369,7 @@ def test_a_disk_that_will_be_too_small_is_told_soon(source, target, monkeypatch)
 
 
 def test_a_full_disk_leaves_no_part_of_a_segment(tmp_path, target):
-    source = write(tmp_path / "source.avi", [picture(24, 32, number) for number in range(34)], "MJPG")
+    source = write(tmp_path / "source.avi", [random_image(24, 32, number) for number in range(34)], "MJPG")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
     try:

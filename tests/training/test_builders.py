@@ -89,7 +89,7 @@ def test_the_paper_preset_is_that_of_the_paper():
     assert scale**2 * float(Losses(1).mse_loss(black, white)) == pytest.approx(4)  # -1 against 1, squared
 
 
-def test_the_seed_settles_the_networks():
+def test_the_seed_determines_the_networks():
     for build in (builders.build_generator, builders.build_discriminator):
         first, same, other = (build(dataclasses.replace(SMALL, seed=seed)).get_weights() for seed in (1, 1, 2))
         assert all((one == two).all() for one, two in zip(first, same, strict=True))
@@ -164,7 +164,7 @@ def trained(config, steps=3, **layers):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_a_snapshot_averages_weights_and_statistics_alike_and_leaves_training_alone(policy):
+def test_a_snapshot_averages_weights_and_statistics_and_does_not_change_training(policy):
     config = dataclasses.replace(SMALL, pretrain_lr=1e-2, ema_momentum=0.9, pixel_scale=1 / 127.5)
     keras.config.set_dtype_policy(policy)
     stage, weights = trained(config)
@@ -238,13 +238,13 @@ def two_convolutions(lr):
 @pytest.mark.parametrize("network", [no_convolution, three_times_as_large, two_convolutions])
 def test_a_network_of_another_kind_is_refused(network):
     lr = keras.Input((None, None, 3))
-    with pytest.raises(UserError, match="the generator to start from: not a network of this program"):
+    with pytest.raises(UserError, match="the initial generator: not a network of this program"):
         builders.shaped_like(Config(), keras.Model(lr, network(lr)))
 
 
 def test_a_network_that_computes_something_else_is_refused():
     other = keras.models.clone_model(builders.build_generator(SMALL), clone_function=without_scaling)
-    with pytest.raises(UserError, match="the generator to start from: not a network of this program"):
+    with pytest.raises(UserError, match="the initial generator: not a network of this program"):
         builders.shaped_like(Config(), other)
 
 

@@ -16,7 +16,7 @@ from pyimagesearch.vgg import VGG
 
 
 def train(callbacks, epochs=4, steps=3, first_step=0, logs=None, until=None, model=None):
-    """Call callbacks as the loop does; `logs` gives each epoch's."""
+    """Call callbacks as the loop does. `logs` returns the logs of an epoch."""
     callbacks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps)
     callbacks.on_train_begin({"step": first_step})
     for epoch in range(first_step // steps, until or epochs):
@@ -74,7 +74,7 @@ def validation():
     return callbacks.Validation(lambda model: generator, VGG_NETWORK, pairs, every=2)
 
 
-def test_validation_measures_all_pictures_every_few_epochs_and_at_the_end(validation):
+def test_validation_measures_all_images_every_few_epochs_and_at_the_end(validation):
     seen = []
     look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, dict(logs))))
     train([validation, look], epochs=5)
@@ -123,7 +123,7 @@ def test_replicas_share_the_images_of_a_validation(two_replicas, images, each):
     np.testing.assert_array_equal(sr, 2.0 * LR[:images])
 
 
-def test_validation_and_evaluation_measure_alike(validation):
+def test_validation_and_evaluation_have_the_same_measures(validation):
     seen = []
     look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
     train([validation, look], epochs=1)
@@ -155,8 +155,8 @@ def test_the_history_of_both_stages_is_one_table_with_curves(tmp_path):
     ]
     assert rows[0]["pixel_loss"] == 1 / 3 and "val_psnr" not in rows[0]
     assert [rows[1][f"val_{name}"] for name in ("psnr", "perceptual_distance", "grid", "detail")] == [21, 0.7, 1.3, 0.4]
-    picture = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
-    assert min(picture.shape[:2]) > 500 and picture.std() > 5
+    image = np.asarray(Image.open(tmp_path / "images" / "curves.png").convert("RGB"))
+    assert min(image.shape[:2]) > 500 and image.std() > 5
 
 
 def test_an_interrupted_history_becomes_that_of_an_undisturbed_run(tmp_path):
@@ -176,12 +176,12 @@ def test_damaged_lines_of_a_history_are_left_out(tmp_path, caplog):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:2], "pretrain,1.5,what\n", "\0\0\n", *lines[2:]]))
     assert [row["step"] for row in callbacks.read_history(str(path))] == [3, 6, 9, 12]
-    assert "history.csv: a damaged line is left out" in caplog.text
+    assert "history.csv: a damaged line is skipped" in caplog.text
 
 
 @pytest.fixture
 def epochs_kept(tmp_path, validation, monkeypatch):
-    """Return the numbers of the epochs whose generator is saved, given each epoch's logs; the table goes on."""
+    """Return the numbers of the epochs whose generator is saved, given each epoch's logs. Rows are appended."""
     monkeypatch.setattr(callbacks.utils, "training_curves", lambda rows: None)
     monkeypatch.setattr(callbacks, "save_figure", lambda figure, path: None)
 
@@ -228,7 +228,7 @@ def test_while_all_have_a_grid_the_faintest_is_the_best_looking(epochs_kept):
 
 
 @pytest.mark.parametrize("stopped", range(1, 5))
-def test_the_best_looking_is_the_same_when_a_run_goes_on(epochs_kept, stopped):
+def test_the_best_generator_is_the_same_after_a_run_resumes(epochs_kept, stopped):
     logs = looks((0.4, 3.0), (0.5, 2.0), (0.7, 1.5), (0.2, 1.7), (0.6, 1.6))
     first = epochs_kept(callbacks.by_looks, logs, until=stopped)
     assert first + epochs_kept(callbacks.by_looks, logs, first_step=stopped) == [0, 1, 2, 4]
@@ -239,7 +239,7 @@ def test_the_best_of_a_stage_is_judged_by_that_stage_alone(epochs_kept):
     assert epochs_kept(callbacks.by_looks, looks((0.5, 1.2))) == [0]
 
 
-def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path, validation):
+def test_tensorboard_gets_all_numbers_and_the_same_images_every_time(tmp_path, validation):
     from tensorboard.backend.event_processing import event_accumulator
 
     stage = keras.Model()
@@ -252,9 +252,9 @@ def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path,
     assert losses == [(3, 5.0), (6, 4.0), (9, 3.0), (12, 2.0)]
     for name in ("val_psnr", "val_perceptual_distance", "val_grid", "val_detail"):
         assert [event.step for event in events.Tensors(name)] == [6, 12]
-    pictures = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("bicubic, generator, original")]
-    assert len(pictures) == 2
-    for width, height, *encoded in pictures:
+    images = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("bicubic, generator, ground truth")]
+    assert len(images) == 2
+    for width, height, *encoded in images:
         assert (int(width), int(height), len(encoded)) == (96, 32, 3)
         for image, hr in zip(encoded, HR, strict=False):
             np.testing.assert_array_equal(tf.io.decode_png(image)[:, 64:], hr)
@@ -263,7 +263,7 @@ def test_tensorboard_gets_all_numbers_and_the_same_pictures_every_time(tmp_path,
 @pytest.mark.parametrize(
     ("d_real", "d_fake", "said"), [(0.99, 0.01, "won"), (0.5, 0.48, "lost"), (0.8, 0.2, None), (0.99, 0.3, None)]
 )
-def test_a_discriminator_that_has_won_or_lost_for_long_is_told_once(caplog, d_real, d_fake, said):
+def test_a_discriminator_that_has_won_or_lost_for_long_causes_one_warning(caplog, d_real, d_fake, said):
     train(
         [callbacks.DiscriminatorWatch()],
         epochs=20,

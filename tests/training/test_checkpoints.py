@@ -70,14 +70,14 @@ def saved(folder, *steps):
 
 
 @pytest.mark.parametrize("make", [pretraining, gan, float16])
-def test_training_goes_on_from_a_checkpoint_bit_by_bit(make, tmp_path):
+def test_training_resumes_from_a_checkpoint_bit_by_bit(make, tmp_path):
     undisturbed = make()
     checkpoints = Checkpoints(str(tmp_path), undisturbed)
     take(undisturbed, 2)
     checkpoints.save()
     take(undisturbed, 2)
 
-    if make is gan:  # the frozen network is no part of a checkpoint, so it must start alike
+    if make is gan:  # the checkpoint does not have the frozen network, so it must start with the same weights
         resumed = make()
         for network in resumed.networks:
             network.set_weights([weights + 1 for weights in network.get_weights()])
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(part, damage, tmp_path,
         path.write_bytes({"cut": data[: len(data) // 2], "emptied": b"", "altered": data}[damage])
     stage = pretraining(seed=2)
     assert Checkpoints(str(tmp_path), stage).restore() == 2
-    assert "step-4: damaged, left aside" in caplog.text and "going on from step 2" in caplog.text
+    assert "step-4: damaged, skipped" in caplog.text and "resuming from step 2" in caplog.text
     expected, _ = saved(tmp_path / "other", 2)
     for one, other in zip(everything(expected), everything(stage), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(part, damage, tmp_path,
 def test_where_all_checkpoints_are_damaged_training_does_not_silently_start_over(tmp_path):
     saved(tmp_path, 1)
     (tmp_path / "step-1.index").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{tmp_path}: no checkpoint there is sound; remove that folder"):
+    with pytest.raises(UserError, match=f"{tmp_path}: all checkpoints are damaged; remove this folder"):
         Checkpoints(str(tmp_path), pretraining()).restore()
 
 
@@ -172,7 +172,7 @@ def test_a_step_that_is_saved_already_is_left_alone(tmp_path):
 def test_a_full_disk_is_reported_and_leaves_the_earlier_checkpoints_good(tmp_path):
     stage, checkpoints = saved(tmp_path, 10)
     expected = everything(stage)
-    stage.g_optimizer.iterations.assign(1)  # whose name begins alike
+    stage.g_optimizer.iterations.assign(1)  # its name has the same beginning
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:

@@ -59,7 +59,7 @@ def test_each_epoch_reports_the_mean_of_its_steps(tmp_path):
     assert seen == [(0, 2), (1, 5)]
 
 
-def test_callbacks_are_told_of_every_step_with_the_means_read_last(tmp_path, monkeypatch):
+def test_callbacks_are_called_at_every_step_with_the_latest_means(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "STEPS_IN_FLIGHT", 2)
     seen = []
     fit(Counter(), tmp_path, 1, 5, callbacks=on_batch_end(lambda step, logs: seen.append((step, logs.get("loss")))))
@@ -68,7 +68,7 @@ def test_callbacks_are_told_of_every_step_with_the_means_read_last(tmp_path, mon
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4])  # within an epoch, at the end of the first, within the second
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_from_which_the_stream_goes_on(tmp_path, stop_at, number):
+def test_a_signal_saves_a_checkpoint_from_which_the_stream_resumes(tmp_path, stop_at, number):
     def act(step, logs):
         if int(model.g_optimizer.iterations.numpy()) == stop_at:
             os.kill(os.getpid(), number)
@@ -112,7 +112,7 @@ def test_checkpoints_come_every_few_epochs_and_at_the_end(tmp_path):
     ]
 
 
-def test_a_finished_stage_is_left_as_it_is_and_a_longer_one_goes_on(tmp_path):
+def test_a_finished_stage_is_unchanged_and_a_longer_one_resumes(tmp_path):
     fit(Counter(), tmp_path)
     seen = []
     assert fit(Counter(), tmp_path, callbacks=on_batch_end(lambda step, logs: seen.append(step))) == sum(range(6))
@@ -158,6 +158,6 @@ def ones(first_batch, worker, workers):
 def test_each_phase_brings_batches_of_its_own_from_its_first_step_on(tmp_path):
     phases = [(0, number_batches), (2, ones), (5, number_batches)]
     assert fit(Counter(), tmp_path / "whole", phases=phases) == 0 + 1 + 1 + 1 + 1 + 5
-    for epochs in (1, 2):  # the second of these goes on within the second phase
+    for epochs in (1, 2):  # the second run resumes within the second phase
         total = fit(Counter(), tmp_path / "parts", epochs=epochs, phases=phases)
     assert total == 0 + 1 + 1 + 1 + 1 + 5

@@ -28,7 +28,7 @@ def test_a_kernel_moves_by_its_gradient_made_orthogonal(shape):
     step = kernel.numpy().reshape(rows, columns) / (-1e-2 * 0.2 * np.sqrt(max(rows, columns)))
     left, _, right = np.linalg.svd(gradient.reshape(rows, columns), full_matrices=False)
     values = np.diag(left.T @ step @ right.T)
-    assert values.min() > 0.6 and values.max() < 1.3  # as near to 1 as five iterations come
+    assert values.min() > 0.6 and values.max() < 1.3  # close to 1 after five iterations
     np.testing.assert_allclose(left @ (left.T @ step @ right.T) @ right, step, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Trainings that are stopped in every way, as processes of their own, and end as if nothing had happened."""
+"""Trainings in separate processes that are stopped in all ways. They end with the same weights as without a stop."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def train_here(records, outputs, *flags, optimizer=builders.Adam):
 
 
 class Training:
-    """A training in a process of its own."""
+    """A training in a separate process."""
 
     def __init__(self, records, outputs, *flags, **environment):
         self.process = subprocess.Popen(
@@ -61,7 +61,7 @@ class Training:
         self.limit.start()
 
     def until(self, pattern):
-        """Read what it says up to a line with `pattern`; False if it ends before."""
+        """Read the output up to a line with `pattern`. Return False if the process ends before."""
         for line in self.process.stdout:
             self.out += line
             if re.search(pattern, line):
@@ -118,11 +118,11 @@ def test_a_training_stopped_by_a_signal_and_later_killed_ends_with_the_same_weig
     assert training.until("stage 2 .*epoch 3 of 6")
     training.kill()
     assert training.end()[0] == -signal.SIGKILL
-    assert f"going on from step {step}: " in training.out
+    assert f"resuming from step {step}: " in training.out
 
     training = Training(records, tmp_path)
     assert training.end() == (0, "")
-    assert "going on from step" in training.out
+    assert "resuming from step" in training.out
     assert_same_weights(tmp_path, undisturbed)
     cut = ("pretrain", str(-(-step // 3)))  # of this epoch, the last steps alone are in the table
     rows = [
@@ -143,7 +143,7 @@ def test_a_training_killed_in_both_stages_ends_with_the_same_weights(records, un
         assert training.end()[0] == -signal.SIGKILL
     training = Training(records, tmp_path)
     assert training.end() == (0, "")
-    assert "going on from step" in training.out
+    assert "resuming from step" in training.out
     assert_same_weights(tmp_path, undisturbed)
     assert history(tmp_path) == history(undisturbed)
 
@@ -157,7 +157,7 @@ def test_a_training_on_degraded_photographs_that_was_killed_ends_with_the_same_w
     training.kill()
     training.end()
     training = Training(records, tmp_path / "killed", *flags)
-    assert training.end() == (0, "") and "going on from step" in training.out
+    assert training.end() == (0, "") and "resuming from step" in training.out
     assert_same_weights(tmp_path / "killed", tmp_path / "undisturbed")
 
 
@@ -184,11 +184,11 @@ def test_a_training_killed_while_it_writes_a_checkpoint_ends_with_the_same_weigh
 def test_a_finished_training_is_left_alone_and_other_settings_are_refused(records, undisturbed, capsys):
     before = weights(undisturbed), history(undisturbed)
     assert train_here(records, undisturbed) == 0
-    assert "all of its 6 epochs are done; to train anew, start afresh" in capsys.readouterr().out
+    assert "all 6 epochs of this stage are done; start over" in capsys.readouterr().out
     assert train_here(records, undisturbed, "--seed", 1, "--precision", "float32", "--no-bn") == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "batch_norm True, now False" in err and "seed 42, now 1" in err and "start afresh" in err
+    assert "batch_norm True, now False" in err and "seed 42, now 1" in err and "start over" in err
     for name, arrays in weights(undisturbed).items():
         for one, other in zip(arrays, before[0][name], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -248,20 +248,20 @@ def test_two_workers_train_as_one_with_the_double_batch_even_if_one_is_killed(
     workers[victim].kill()
     status, err = survivor.end()
     assert status == 2 and err.count("\n") == 1
-    assert f"the worker at 127.0.0.1:{ports[victim]} has gone; start all workers again" in err
+    assert f"the worker at 127.0.0.1:{ports[victim]} has ended; start all workers again" in err
     workers[victim].end()
 
     workers = start_workers(records, tmp_path, ports, *SGD_FLAGS, OPTIMIZER="SGD")
     assert [worker.end() for worker in workers] == [(0, ""), (0, "")]
     for worker in workers:
-        assert "number of accelerators: 2" in worker.out and "going on from step 6" in worker.out
+        assert "number of accelerators: 2" in worker.out and "resuming from step 6" in worker.out
     fingerprints = [re.findall(r"weights [0-9a-f]{8}", worker.out) for worker in workers]
     assert fingerprints[0] == fingerprints[1] and len(set(fingerprints[0])) == 2
     assert_same_but_for_rounding(tmp_path, trained_by_sgd)
 
 
 @pytest.mark.slow
-def test_several_workers_end_together_at_a_signal_to_one_and_go_on_together(records, tmp_path):
+def test_several_workers_end_together_at_a_signal_to_one_and_resume_together(records, tmp_path):
     ports = free_ports(2)
     workers = start_workers(records, tmp_path, ports)
     assert workers[0].until("stage 1 .*epoch 2 of 6")
@@ -271,15 +271,15 @@ def test_several_workers_end_together_at_a_signal_to_one_and_go_on_together(reco
     assert steps[0] == steps[1]
     workers = start_workers(records, tmp_path, ports)
     assert [worker.end() for worker in workers] == [(0, "")] * 2
-    assert f"going on from step {steps[0]}:" in workers[1].out
+    assert f"resuming from step {steps[0]}:" in workers[1].out
 
 
 @pytest.mark.slow
-def test_workers_that_were_told_different_things_are_refused(records, tmp_path):
+def test_workers_with_different_settings_are_refused(records, tmp_path):
     tasks = cluster_of_two(free_ports(2))
     workers = [Training(records, tmp_path, "--seed", seed, TF_CONFIG=task) for seed, task in enumerate(tasks)]
     for status, err in [worker.end() for worker in workers]:
-        said = "TF_CONFIG: the workers have other settings or records; give all the same\n"
+        said = "TF_CONFIG: the workers have different settings or records; give all of them the same\n"
         assert status == 2 and err.endswith(said)
     assert list(tmp_path.iterdir()) == []
 

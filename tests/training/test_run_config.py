@@ -39,7 +39,7 @@ def test_only_the_writer_writes(paths, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_settings_go_on(paths):
+def test_a_run_with_the_same_settings_resumes(paths):
     begin(paths, precision="float32")
     add_checkpoint(paths)
     begin(paths, precision="float32")
@@ -53,12 +53,12 @@ def test_other_settings_are_refused_with_what_differs_and_change_nothing(paths):
     with pytest.raises(UserError) as refused:
         begin(paths, other, precision="bfloat16", global_batch_size=64)
     message = str(refused.value)
-    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "start afresh" in message
+    assert "feature_maps 64, now 32; precision float32, now bfloat16" in message and "start over" in message
     assert "global_batch_size" not in message
     begin(paths, precision="float32", global_batch_size=64)
 
 
-def test_a_run_of_an_earlier_version_goes_on_as_the_defaults_of_new_fields_do(paths):
+def test_a_run_of_an_earlier_version_resumes_with_the_defaults_of_new_fields(paths):
     begin(paths)
     add_checkpoint(paths)
     path = pathlib.Path(paths.model("config.json"))
@@ -126,7 +126,7 @@ def test_checkpoints_without_their_configuration_are_refused(paths, text):
     os.remove(paths.model("config.json"))
     if text is not None:
         pathlib.Path(paths.model("config.json")).write_text(text)
-    with pytest.raises(UserError, match="config.json: missing or damaged, .*start afresh"):
+    with pytest.raises(UserError, match="config.json: missing or damaged, .*start over"):
         begin(paths)
 
 
@@ -142,7 +142,7 @@ def test_a_fresh_start_removes_the_earlier_run_but_not_its_models(paths, tmp_pat
     assert model.exists() and not history.exists()
 
 
-def test_the_checksum_tells_runs_apart_by_what_shapes_them():
+def test_the_checksum_depends_on_settings_that_change_the_result():
     def checksum(config=CONFIG, **facts):
         return run_config.checksum(run_config.describe(config, **facts))
 
@@ -158,7 +158,7 @@ def test_the_checksum_tells_runs_apart_by_what_shapes_them():
 
 @pytest.mark.parametrize("name", ["run [x4]", "run*", "run?", "a\\b"])
 def test_folders_that_tensorflow_takes_for_patterns_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="TensorFlow restores nothing from folders with .*rename it"):
+    with pytest.raises(UserError, match="TensorFlow cannot restore checkpoints from a folder with .*rename it"):
         begin(Paths(outputs=str(tmp_path / name)))
     assert list(tmp_path.iterdir()) == []
 
@@ -178,9 +178,9 @@ def test_settings_that_earlier_versions_did_not_have_are_the_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("half of a fi", "damaged, it is no JSON"),
-        ("[1, 2]", "not the config.json of a run"),
-        ('{"sede": 7, "\\n": 1}', r"not known: '\n', 'sede'; remove them"),
+        ("half of a fi", "damaged, not valid JSON"),
+        ("[1, 2]", "not a config.json"),
+        ('{"sede": 7, "\\n": 1}', r"unknown settings: '\n', 'sede'; remove them"),
         ('{"seed": "7"}', 'seed cannot be "7"'),
         ('{"seed": -1}', "seed cannot be -1"),
         ('{"seed": null}', "seed cannot be null"),

@@ -42,7 +42,7 @@ def sgd(monkeypatch):
 
 
 def assert_near(one, other):
-    """That pictures in 0..255 differ by rounding alone: in one process layers' names differ, and with them sums."""
+    """Check that images in 0..255 differ by rounding only: names of layers, which order sums, differ in one process."""
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
@@ -66,7 +66,7 @@ def prepare(folder, make_pair, config, writes=True):
 
 
 def train_both(folder, make_pair, num_replicas):
-    """Train both stages under the current strategy, or go on with them; return the generator."""
+    """Train or resume both stages under the current strategy, and return the generator."""
     training, losses = prepare(folder, make_pair, CONFIG), Losses(num_replicas)
     chosen = layers.choose(num_replicas, on_cpu=True)
     generator = builders.build_generator(CONFIG, **chosen)
@@ -77,19 +77,19 @@ def train_both(folder, make_pair, num_replicas):
 
 
 def copy_first_epoch(folder, other):
-    """Copy the records and what is left of a training that was stopped after the first epoch of each stage."""
+    """Copy the records and the outputs of a training that was stopped after the first epoch of each stage."""
     shutil.copytree(folder / "records", other / "records")
     checkpoints = "outputs/checkpoints"
     shutil.copytree(folder / checkpoints, other / checkpoints, ignore=shutil.ignore_patterns("step-4*", "step-6*"))
 
 
-def test_both_stages_keep_everything_and_go_on_with_two_replicas(two_replicas, tmp_path, make_pair, capfd, caplog):
+def test_both_stages_keep_everything_and_resume_with_two_replicas(two_replicas, tmp_path, make_pair, capfd, caplog):
     caplog.set_level(logging.INFO)
     with two_replicas.scope():
         whole = train_both(tmp_path / "whole", make_pair, 2)
         copy_first_epoch(tmp_path / "whole", tmp_path / "parts")
         parts = train_both(tmp_path / "parts", make_pair, 2)
-    assert caplog.text.count("going on from step 2") == 2
+    assert caplog.text.count("resuming from step 2") == 2
     lr = make_pair().lr[None].astype("float32")
     assert_near(parts(lr), whole(lr))
     outputs = tmp_path / "whole" / "outputs"
@@ -104,14 +104,14 @@ def test_both_stages_keep_everything_and_go_on_with_two_replicas(two_replicas, t
 
 
 def pretrain(folder, make_pair, num_replicas, epochs, writes=True):
-    """Train the first stage, with four crops a step on all replicas together, or go on with it."""
+    """Train or resume the first stage with a global batch size of four."""
     config = dataclasses.replace(CONFIG, train_batch_size=4 // num_replicas, pretrain_epochs=epochs)
     generator = builders.build_generator(config, **layers.choose(num_replicas, on_cpu=True))
     training = prepare(folder, make_pair, config, writes)
     return training.run("pretrain", builders.pretraining_stage(config, generator, Losses(num_replicas)))
 
 
-def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path, make_pair, caplog):
+def test_a_stage_resumes_with_another_number_of_replicas(two_replicas, tmp_path, make_pair, caplog):
     caplog.set_level(logging.INFO)
     lr = make_pair().lr[None].astype("float32")
     whole = pretrain(tmp_path / "whole", make_pair, 1, epochs=3)(lr)
@@ -119,7 +119,7 @@ def test_a_stage_goes_on_with_another_number_of_replicas(two_replicas, tmp_path,
     with two_replicas.scope():
         after_two = pretrain(tmp_path / "parts", make_pair, 2, epochs=2)(lr)
     parts = pretrain(tmp_path / "parts", make_pair, 1, epochs=3)(lr)
-    assert "going on from step 2" in caplog.text and "going on from step 4" in caplog.text
+    assert "resuming from step 2" in caplog.text and "resuming from step 4" in caplog.text
     assert np.abs(after_two - whole).max() > 1
     assert_near(parts, whole)
 
