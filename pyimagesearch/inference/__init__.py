@@ -1,1 +1,1 @@
-"""Inference: trained generators, and whole pictures and films made larger by them."""
+"""Inference: trained generators, and whole images and videos upscaled by them."""

@@ -25,7 +25,7 @@ SEGMENT = 100
 """How many frames are stored together until the video is complete."""
 
 _STORED = VideoSettings("ffv1")
-_AHEAD = 4  # frames that wait between decoding, computing and encoding
+_AHEAD = 2  # frames that wait between decoding, computing and encoding
 _PACE = 30  # seconds between lines on the progress
 
 Item = TypeVar("Item")
@@ -100,11 +100,7 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
     made_from, image = f"{video.identity}, segments of {SEGMENT} frames, {_STORED}", video.first.image
     shape = video.first.rgb(image.width, image.height).shape
     noise = upscale(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    height, width = (side + side % 2 for side in noise.shape[:2])
-    if not can_encode(settings, width, height):
-        raise UserError(
-            f"{video.path}: would become {width}x{height}, more than {settings.codec} has; make it smaller first"
-        )
+    _check_size(video.path, settings, *noise.shape[:2])
     if os.path.exists(plan) and _read(plan) == made_from and _is_alike(np.load(sample), noise):
         _remove_damaged(folder)
         return
@@ -115,6 +111,13 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
         np.save(aside, noise)
     _check_space(folder, _stored_size(folder, video, *noise.shape[:2]) * video.count)
     _write(plan, made_from)
+
+
+def _check_size(source: str, settings: VideoSettings, height: int, width: int) -> None:
+    if not can_encode(settings, width + width % 2, height + height % 2):
+        raise UserError(
+            f"{source}: would become {width}x{height}, more than {settings.codec} has; make it smaller first"
+        )
 
 
 def _read(path: str) -> str:

@@ -248,7 +248,7 @@ class _Tracks:
         """Add a track to the result: copied, else converted, else named."""
         codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
         is_cover = stream.type == "video" and stream.disposition & Disposition.attached_pic and not matroska
-        allowed = self._output.supported_codecs if matroska else _PLAYED_IN_MP4
+        allowed = self._output.supported_codecs if self._output.format.name != "mp4" else _PLAYED_IN_MP4
         try:
             if stream.type == "attachment" and matroska:
                 self._output.add_attachment(stream.metadata.get("filename", ""), stream.mimetype or "", stream.data)
@@ -303,8 +303,8 @@ class _Tracks:
 
     def _copy(self, packet: av.Packet, track: av.stream.Stream) -> None:
         shift = round(self._shift / packet.time_base)
-        index, dts = packet.stream.index, packet.dts if packet.dts is not None else packet.pts
-        if dts is None or dts <= self._last.get(index, dts - 1):
+        index, dts = packet.stream.index, round(_start(packet) / packet.time_base)
+        if dts <= self._last.get(index, dts - 1):
             return  # has no place in time
         self._last[index] = dts
         packet.dts, packet.pts = dts - shift, (packet.pts if packet.pts is not None else dts) - shift

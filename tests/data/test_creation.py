@@ -122,10 +122,10 @@ def test_pictures_that_cannot_be_used_are_listed_and_the_rest_goes_on(root, proc
 
 
 def test_files_that_are_no_photographs_are_listed_but_do_not_count(root):
-    (root / "pictures" / "film.mpg").write_text("a film")
+    (root / "pictures" / "video.mpg").write_text("a video")
     assert create(root, strict=True)["skipped"] == 0
     rows = list(csv.reader((root / "records" / "skipped.csv").open()))
-    assert rows[1:] == [["film.mpg", "the name does not end as that of a photograph"]]
+    assert rows[1:] == [["video.mpg", "the name does not end as that of a photograph"]]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

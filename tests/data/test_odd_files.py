@@ -106,7 +106,7 @@ def jpeg_files():
         pillow(RGB, "mpo", save_all=True, append_images=[Image.fromarray(RGB)], quality=95),
         COLOUR_MEAN,
     )
-    yield "more behind.jpg", pillow(RGB, "jpeg", quality=95) + b"a film", COLOUR_MEAN
+    yield "more behind.jpg", pillow(RGB, "jpeg", quality=95) + b"a video", COLOUR_MEAN
     for ending in ("jfif", "jpe", "JPEG", "JpG"):
         yield f"other.{ending}", pillow(RGB, "jpeg", quality=95), COLOUR_MEAN
 

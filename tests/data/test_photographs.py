@@ -79,12 +79,12 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 
 
 def test_what_is_of_no_kind_read_is_told_and_noted(root, held_out, caplog):
-    for name in ("film.mpg", "Größe/more.txt", "README"):
+    for name in ("video.mpg", "Größe/more.txt", "README"):
         (root / name).write_text("no photograph")
     caplog.set_level("INFO")
     source = folders(str(root), str(held_out), 4, 32)
     assert f"{root}: left out what is of no kind read: 2 .txt, 1 without an ending, 1 .mpg" in caplog.messages
-    assert {name for name, _ in source.unread} == {"film.mpg", "Größe/more.txt", "README", "notes.txt"}
+    assert {name for name, _ in source.unread} == {"video.mpg", "Größe/more.txt", "README", "notes.txt"}
     assert source.skipped == []
     assert len(folder(str(root), 0.4, 4, 32, 1).unread) == 4
 

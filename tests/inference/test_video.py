@@ -1,3 +1,5 @@
+import http.server
+import io
 import logging
 import pathlib
 import random
@@ -506,6 +508,28 @@ def test_sound_that_players_of_mp4_do_not_know_is_converted(tmp_path, target, ca
     assert len(sound) == pytest.approx(44100, abs=2100) and sound.std() == pytest.approx(0.17, abs=0.02)
 
 
+def test_covers_are_copied_and_what_has_no_place_is_named(tmp_path, target, caplog):
+    cover = io.BytesIO()
+    Image.fromarray(smooth(0, 40, 40)).save(cover, "png")
+    source = str(tmp_path / "source.mkv")
+    with av.open(source, "w") as container:
+        stream = container.add_stream("libx264", 25)
+        stream.width, stream.height = 32, 24
+        container.add_attachment("font.ttf", "application/x-truetype-font", b"abc")
+        container.add_attachment("cover.png", "image/png", cover.getvalue())
+        for frame in images([smooth(number) for number in range(5)]):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    video.upscale_video(source, str(target), enlarged)
+    assert f"{source}: track 1 (attachment, unknown) is left out: the result cannot hold it" in caplog.messages
+    with av.open(str(target)) as container:
+        assert [stream.codec_context.name for stream in container.streams.video] == ["h264", "png"]
+        assert bytes(next(container.demux(container.streams.video[1]))) == cover.getvalue()
+    video.upscale_video(source, str(tmp_path / "large.mkv"), enlarged)
+    with av.open(str(tmp_path / "large.mkv")) as container:
+        assert [stream.data for stream in container.streams if stream.type == "attachment"] == [b"abc"]
+
+
 def test_what_describes_a_video_is_kept(tmp_path, target):
     source = with_tracks(tmp_path / "source.mp4", subtitles=None)
     video.upscale_video(source, str(target), enlarged)
@@ -836,32 +860,60 @@ def test_images_of_one_frame_are_not_animated(tmp_path):
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
-PAGE = """<video src="large.mp4" muted></video><script>
+PAGE = """<video src="large.mp4" muted></video><img src="{place}/wait"><script>
 const video = document.querySelector("video");
-video.onloadeddata = () => { video.currentTime = 1.0; };
-video.onerror = () => { document.title = "error " + video.error.message; };
-video.onseeked = () => {
+const tell = words => fetch("{place}/told?" + words.join("&"), {{mode: "no-cors"}});
+video.onloadeddata = () => {{ video.currentTime = 1.0; }};
+video.onerror = () => tell(["error", video.error.message]);
+video.onseeked = async () => {{
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   const context = canvas.getContext("2d");
   context.drawImage(video, 0, 0);
-  document.title = [video.videoWidth, video.videoHeight, video.duration.toFixed(2),
-    ...context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data].join(" ");
-};
+  const colour = context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data;
+  await video.play();
+  tell([video.videoWidth, video.videoHeight, video.duration.toFixed(2), ...colour]);
+}};
 </script>"""
 
 
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Answers the image of a page, and so lets the browser end, when the page has told what it found."""
+
+    def do_GET(self):  # noqa: N802  the name is that of the base class
+        if self.path.startswith("/told?"):
+            self.server.told.extend(self.path.removeprefix("/told?").split("&"))
+            self.server.has_told.set()
+        elif self.path == "/wait":
+            self.server.has_told.wait(20)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def listener():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    server.told, server.has_told = [], threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_a_browser_plays_the_result(tmp_path):
+def test_a_browser_plays_the_result(tmp_path, listener):
     frames = [np.full((24, 32, 3), (200, 60, 30) if number >= 25 else (20, 20, 20), np.uint8) for number in range(40)]
     source = write(tmp_path / "source.mkv", frames)
     video.upscale_video(source, str(tmp_path / "large.mp4"), enlarged)
     page = tmp_path / "page.html"
-    page.write_text(PAGE)
-    flags = ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000"]
+    page.write_text(PAGE.format(place=f"http://127.0.0.1:{listener.server_port}"))
+    flags = ["--allow-file-access-from-files", "--disable-web-security", f"--user-data-dir={tmp_path / 'profile'}"]
     command = [CHROMIUM, *FLAGS, *flags, "--dump-dom", page.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    width, height, duration, *colour = dom.split("<title>")[1].split("</title>")[0].split()
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    width, height, duration, *colour = listener.told
     assert (width, height, duration) == ("128", "96", "1.60")
     assert np.abs(np.array(colour[:3], int) - (200, 60, 30)).max() <= 3
 
