@@ -120,14 +120,14 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     chosen = choose_models(args, paths)
     settings = results.settings_of(*chosen, args.outscale, args.faithful)
     made = {False: results.Results(folder, settings), True: results.Results(folder, settings | video.described)}
-    states = {job: made[job.is_video].state(job.source, job.target) for job in jobs}
+    states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
     upscale = prepare(args, *chosen) if wanted else None
     os.makedirs(folder, exist_ok=True)
 
     def note(job: batch.Job) -> None:
-        made[job.is_video].note(job.source, job.target)
+        made[job.is_video].note(*job)
 
     failures = batch.run(wanted, upscale, form, args.outscale, args.compare, note, video)
     failed = tell(failures)

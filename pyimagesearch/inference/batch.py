@@ -50,12 +50,11 @@ class Job(NamedTuple):
 
     source: str
     target: str
-    animated: bool = False
 
     @property
     def is_video(self) -> bool:
         """Whether the result is a video, and not an image."""
-        return self.animated or self.source.lower().endswith(VIDEO_ENDINGS)
+        return self.target.lower().endswith(RESULT_ENDINGS)
 
     @property
     def comparison(self) -> str:
@@ -99,8 +98,8 @@ def plan(
     found: dict[tuple[str, str], Job] = {}
     for source, name in (pair for path in inputs for pair in _find(path, output)):
         if (key := (os.path.realpath(source), name)) not in found:
-            job = Job(source, "", animated and is_animated(source))
-            found[key] = job._replace(target=_target_name(name, video_ending if job.is_video else FORMATS[form]))
+            is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
+            found[key] = Job(source, os.path.splitext(name)[0] + (video_ending if is_video else FORMATS[form]))
     short = collections.Counter(job.target for job in found.values())
     jobs = [
         job._replace(target=_place(output, _full_name(name, job.target) if short[job.target] > 1 else job.target))
@@ -110,10 +109,6 @@ def plan(
         jobs = [_only_job(inputs, jobs, output)]
     _check(jobs, compare)
     return jobs
-
-
-def _target_name(name: str, ending: str) -> str:
-    return os.path.splitext(name)[0] + ending
 
 
 def _full_name(name: str, target: str) -> str:
@@ -149,11 +144,11 @@ def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
     """Return the job whose result is the file `output`."""
     if len(jobs) > 1 or os.path.isdir(inputs[0]):
         raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
-    job = jobs[0]._replace(target=output)
+    (job,) = jobs
     if job.is_video != output.lower().endswith(RESULT_ENDINGS):
         kind = ", ".join(RESULT_ENDINGS if job.is_video else ENDING_FORMATS)
         raise UserError(f"{output}: the result of {job.source} cannot have that name; end it with {kind}")
-    return job
+    return job._replace(target=output)
 
 
 def _check(jobs: Sequence[Job], compare: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import picture, randomize, save
 from PIL import Image
 
+import inference
 from pyimagesearch.inference.results import NAME as RESULTS
 from pyimagesearch.srgan import SRGAN
 
@@ -58,6 +59,14 @@ def infer(place, model, *flags, script=(str(ROOT / "inference.py"),), what="in")
     return done.returncode, done.stdout, done.stderr
 
 
+def infer_here(place, model, *flags, what="in"):
+    flags = ["--model", model, "--input", place / what, "--output", place / "out", *flags]
+    try:
+        return inference.main([*map(str, flags)])
+    except SystemExit as end:
+        return end.code
+
+
 def codecs(folder):
     found = {}
     for path in sorted(folder.iterdir()):
@@ -67,24 +76,25 @@ def codecs(folder):
     return found
 
 
-def test_videos_and_images_of_a_folder_are_upscaled_and_made_again_for_other_flags_alone(place, model):
+def test_videos_and_images_of_a_folder_are_upscaled_and_made_again_for_other_flags_alone(place, model, capsys):
     assert infer(place, model)[::2] == (0, "")
     assert codecs(place / "out") == {"moving.mp4": "h264"}
     image = (place / "out" / "still.png").stat().st_mtime_ns
-    status, out, _ = infer(place, model, "--codec", "hevc", "--crf", "20")
-    assert status == 0 and "1 results written" in out and "1 were there already" in out
+    assert infer_here(place, model, "--codec", "hevc", "--crf", "20") == 0
+    out = capsys.readouterr().out
+    assert "1 results written" in out and "1 were there already" in out
     assert codecs(place / "out") == {"moving.mp4": "hevc"}
     assert (place / "out" / "still.png").stat().st_mtime_ns == image
-    assert infer(place, model, "--codec", "ffv1")[0] == 0
+    assert infer_here(place, model, "--codec", "ffv1") == 0
     assert codecs(place / "out") == {"moving.mkv": "ffv1", "moving.mp4": "hevc"}
 
 
-def test_animated_images_are_videos_if_asked(place, model):
+def test_animated_images_are_videos_if_asked(place, model, capsys):
     frames = [Image.fromarray(picture(9, 12, seed)) for seed in range(3)]
     frames[0].save(place / "a.gif", save_all=True, append_images=frames[1:], duration=100)
-    status, out, _ = infer(place, model, what="a.gif")
-    assert status == 0 and "a.gif: is animated; its first frame is upscaled" in out
-    assert infer(place, model, "--animated", what="a.gif")[0] == 0
+    assert infer_here(place, model, what="a.gif") == 0
+    assert "a.gif: is animated; its first frame is upscaled" in capsys.readouterr().out
+    assert infer_here(place, model, "--animated", what="a.gif") == 0
     assert codecs(place / "out") == {"a.mp4": "h264"} and (place / "out" / "a.png").exists()
 
 
@@ -104,6 +114,7 @@ def test_without_pyav_one_line_tells_what_to_install(place, model, what, status)
         (["--codec", "ffv1", "--output", "a.mp4"], "a.mp4: does not hold --codec ffv1"),
     ],
 )
-def test_flags_that_make_no_sense_are_refused(place, model, flags, said):
-    status, _, err = infer(place, model, *flags, what="in/moving.ts")
-    assert status == 2 and said in err and "\n" not in err.strip()
+def test_flags_that_make_no_sense_are_refused(place, model, flags, said, capsys):
+    assert infer_here(place, model, *flags, what="in/moving.ts") == 2
+    err = capsys.readouterr().err
+    assert said in err and "\n" not in err.strip()
