@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Make pictures and films four times as large, or compare both generators on held-out photographs.
+"""Upscale images and videos to four times their size, or compare both generators on held-out photographs.
 
 Examples:
     python inference.py --input photo.jpg                # becomes outputs/enlarged/photo.png
     python inference.py --input photo.jpg --output large.webp
     python inference.py --input photo.jpg --alpha 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
-    python inference.py --input film.mp4 --model-name fast
+    python inference.py --input video.mp4 --model-name fast
     python inference.py --device gpu                     # the comparison grid
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
@@ -28,10 +28,12 @@ from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Paths
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.image_io import FORMATS
 from pyimagesearch.data_preprocess import load_test_pairs
+from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
 from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
 from pyimagesearch.inference.results import State
+from pyimagesearch.inference.video_formats import CODECS, VideoSettings
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
     add = parser.add_argument
-    add("--input", nargs="+", metavar="PATH", help="pictures and films to make larger: files, folders, patterns")
+    add("--input", nargs="+", metavar="PATH", help="images and videos to upscale: files, folders, patterns")
     group = parser.add_argument_group("with --input")
     choose = group.add_mutually_exclusive_group().add_argument
     choose("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
@@ -49,6 +51,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
     add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
     add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
+    add("--codec", choices=CODECS, default="h264", help="of videos; ffv1 is without loss, in .mkv (%(default)s)")
+    add("--crf", type=readers.crf, default=17, help="quality of h264 and hevc: 0 best, 51 worst (%(default)s)")
+    add("--animated", action="store_true", help="upscale animated GIF, WebP and PNG as videos, not their first frame")
     add("--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
     add("--overwrite", action="store_true", help="make all results again that are there")
     add("--compare", action="store_true", help="write a picture of before and after beside each result")
@@ -73,7 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if not args.input:
-        names = "model model-name alpha faithful output format outscale overwrite compare html tile"
+        names = "model model-name alpha faithful output format codec crf animated outscale overwrite compare html tile"
         for name in names.split():
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
@@ -90,23 +95,41 @@ def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], fl
     return generators.choose_interpolation(paths, args.alpha, trained=bool(args.outputs or args.bucket))
 
 
+def choose_video_settings(args: argparse.Namespace, output: str) -> VideoSettings:
+    """Return how videos are encoded.
+
+    Raises:
+        UserError: the output names a file that does not hold the codec.
+    """
+    settings = VideoSettings(args.codec, args.crf)
+    if batch.is_file_name(output) and args.codec == "ffv1" and not output.lower().endswith(settings.ending):
+        raise UserError(f"{output}: does not hold --codec ffv1; choose a name that ends in {settings.ending}")
+    return settings
+
+
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Make the inputs larger; return 1 if some could not be, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
     form = batch.choose_format(output, args.format)
-    jobs = batch.plan(args.input, output, form, args.compare)
+    video = choose_video_settings(args, output)
+    jobs = batch.plan(args.input, output, form, args.compare, args.animated, video.ending)
     folder = os.path.dirname(output) or "." if batch.is_file_name(output) else output
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
     chosen = choose_models(args, paths)
-    made = results.Results(folder, results.settings_of(*chosen, args.outscale, args.faithful))
-    states = {job: made.state(*job) for job in jobs}
+    settings = results.settings_of(*chosen, args.outscale, args.faithful)
+    made = {False: results.Results(folder, settings), True: results.Results(folder, settings | video.described)}
+    states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
     upscale = prepare(args, *chosen) if wanted else None
     os.makedirs(folder, exist_ok=True)
-    failures = batch.run(wanted, upscale, form, args.outscale, args.compare, lambda job: made.note(*job))
+
+    def note(job: batch.Job) -> None:
+        made[job.is_video].note(*job)
+
+    failures = batch.run(wanted, upscale, form, args.outscale, args.compare, note, video)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])

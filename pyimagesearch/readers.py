@@ -80,3 +80,10 @@ def share(text: str) -> float:
         if 0 <= float(text) <= 1:
             return float(text)
     raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+
+def crf(text: str) -> int:
+    """Read the quality of a video: 0, the best, to 51, the worst."""
+    if not text.isdecimal() or int(text) > 51:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 51")
+    return int(text)

@@ -18,6 +18,8 @@ from pyimagesearch import readers
         (readers.from_zero, "-1"),
         (readers.from_zero, "inf"),
         (readers.whole_number, "1.5"),
+        (readers.crf, "52"),
+        (readers.crf, "-1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):

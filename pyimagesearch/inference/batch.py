@@ -31,25 +31,30 @@ from pyimagesearch.files import fault, find_files, fitting_name, kinds, printabl
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import View, before_and_after, view
 from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_image
-from pyimagesearch.inference.video import FILM_ENDINGS, count_frames, upscale_film
+from pyimagesearch.inference.video_formats import (
+    RESULT_ENDINGS,
+    VIDEO_ENDINGS,
+    VideoSettings,
+    is_animated,
+    is_available,
+)
 
-ENDINGS = IMAGE_ENDINGS + FILM_ENDINGS
+ENDINGS = tuple(dict.fromkeys(IMAGE_ENDINGS + (".apng",) + VIDEO_ENDINGS))
 """What the names of files end with that are taken from folders."""
 
-FILM_RESULT = ".mp4"
-"""What the names of the results of films end with."""
+_NO_PYAV = "videos are read by PyAV, which is not installed; install it with pip install -r requirements-video.txt"
 
 
 class Job(NamedTuple):
-    """A file to be made larger, and where the result goes."""
+    """A file to be upscaled, and where the result goes; an animated image can be upscaled as a video."""
 
     source: str
     target: str
 
     @property
-    def is_film(self) -> bool:
-        """Whether it is a film, and not a picture."""
-        return self.source.lower().endswith(FILM_ENDINGS)
+    def is_video(self) -> bool:
+        """Whether the result is a video, and not an image."""
+        return self.target.lower().endswith(RESULT_ENDINGS)
 
     @property
     def comparison(self) -> str:
@@ -65,41 +70,60 @@ class Failure(NamedTuple):
     reason: str
 
 
-def plan(inputs: Sequence[str], output: str, form: str, compare: bool = False) -> list[Job]:
+def plan(
+    inputs: Sequence[str],
+    output: str,
+    form: str,
+    compare: bool = False,
+    animated: bool = False,
+    video_ending: str = VideoSettings().ending,
+) -> list[Job]:
     """Return the jobs that inputs ask for.
 
     Args:
         inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
         output: the folder of the results; what folders and patterns have in it is no input. Or, for a single input,
             the file that is the result.
-        form: one of `image_io.FORMATS`; films become `.mp4`.
+        form: one of `image_io.FORMATS`.
         compare: whether comparisons will be written, too.
+        animated: whether animated images become videos.
+        video_ending: what the names of the results of videos end with.
 
     Raises:
-        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another.
+        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another,
+            or all are videos and what reads them is not installed.
     """
     if "://" in output:
         raise UserError(f"{output}: results are written to this machine only; give a folder on it")
-    found = {}
+    found: dict[tuple[str, str], Job] = {}
     for source, name in (pair for path in inputs for pair in _find(path, output)):
-        found.setdefault((os.path.realpath(source), name), source)
-    short = collections.Counter(_target_name(name, form) for _, name in found)
-    jobs = []
-    for (_, name), source in found.items():
-        target = _target_name(name, form)
-        if short[target] > 1:  # of a.jpg and a.png
-            target = name + os.path.splitext(target)[1]
-        folder, name = os.path.split(printable(target))
-        jobs.append(Job(source, os.path.join(output, folder, fitting_name(name))))
+        if (key := (os.path.realpath(source), name)) not in found:
+            is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
+            found[key] = Job(source, os.path.splitext(name)[0] + (video_ending if is_video else FORMATS[form]))
+    short = collections.Counter(job.target for job in found.values())
+    jobs = [
+        job._replace(target=_place(output, _full_name(name, job.target) if short[job.target] > 1 else job.target))
+        for (_, name), job in found.items()
+    ]
     if is_file_name(output):
         jobs = [_only_job(inputs, jobs, output)]
     _check(jobs, compare)
     return jobs
 
 
+def _full_name(name: str, target: str) -> str:
+    """Return the name of a result that keeps its source's ending: those of a.jpg and a.png differ."""
+    return name + os.path.splitext(target)[1]
+
+
+def _place(output: str, target: str) -> str:
+    folder, name = os.path.split(printable(target))
+    return os.path.join(output, folder, fitting_name(name))
+
+
 def is_file_name(output: str) -> bool:
     """Return whether the place of the results names a file, not a folder."""
-    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, FILM_RESULT)
+    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, *RESULT_ENDINGS)
 
 
 def choose_format(output: str, form: str | None) -> str:
@@ -120,14 +144,16 @@ def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
     """Return the job whose result is the file `output`."""
     if len(jobs) > 1 or os.path.isdir(inputs[0]):
         raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
-    job = Job(jobs[0].source, output)
-    if job.is_film != output.lower().endswith(FILM_RESULT):
-        kind = FILM_RESULT if job.is_film else ", ".join(ENDING_FORMATS)
+    (job,) = jobs
+    if job.is_video != output.lower().endswith(RESULT_ENDINGS):
+        kind = ", ".join(RESULT_ENDINGS if job.is_video else ENDING_FORMATS)
         raise UserError(f"{output}: the result of {job.source} cannot have that name; end it with {kind}")
-    return job
+    return job._replace(target=output)
 
 
 def _check(jobs: Sequence[Job], compare: bool) -> None:
+    if all(job.is_video for job in jobs) and not is_available():
+        raise UserError(f"{printable(jobs[0].source)}: {_NO_PYAV}")
     sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
     for job in jobs:
         for target in (job.target, job.comparison) if compare else (job.target,):
@@ -146,7 +172,7 @@ def _find(path: str, output: str) -> list[tuple[str, str]]:
 
 
 def _matching(pattern: str, output: str) -> list[str]:
-    """Return the images and films that a pattern means, except results of before, if there are others."""
+    """Return the images and videos that a pattern means, except results of before, if there are others."""
     literal, parts = "", list(pathlib.PurePath(pattern).parts)
     while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder called "[2020]" is that folder
         literal = os.path.join(literal, parts.pop(0))
@@ -162,7 +188,7 @@ def _matching(pattern: str, output: str) -> list[str]:
 
 
 def _below(folder: str, output: str) -> list[str]:
-    """Return the images and films of a folder, except results of before."""
+    """Return the images and videos of a folder, except results of before."""
     if os.path.realpath(folder) == os.path.realpath(output):
         raise UserError(f"{output}: an input and the results at once; give another folder")
     files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
@@ -181,11 +207,6 @@ def _lies_in(path: str, folder: str) -> bool:
     return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def _target_name(name: str, form: str) -> str:
-    stem, ending = os.path.splitext(name)
-    return stem + (FILM_RESULT if ending.lower() in FILM_ENDINGS else FORMATS[form])
-
-
 Done = Callable[[Job], None]
 """Is called with each job whose result has just been written."""
 
@@ -197,8 +218,9 @@ def run(
     outscale: float | None = None,
     compare: bool = False,
     done: Done = lambda job: None,
+    video_settings: VideoSettings | None = None,
 ) -> Iterator[Failure]:
-    """Do jobs, the pictures first.
+    """Do jobs, the images first.
 
     Args:
         jobs: from `plan`.
@@ -207,14 +229,15 @@ def run(
         outscale: how many times larger the results are, if not as the generator makes them.
         compare: whether to write a picture of before and after beside each result.
         done: see `Done`.
+        video_settings: how videos are encoded, if not as by default.
 
     Yields:
         Those that cannot be read, computed or written; the rest goes on.
     """
-    yield from _enlarge_pictures([job for job in jobs if not job.is_film], upscale, form, outscale, compare, done)
+    yield from _upscale_images([job for job in jobs if not job.is_video], upscale, form, outscale, compare, done)
     for job in jobs:
-        if job.is_film:
-            yield from _enlarge_film(job, upscale, outscale, done)
+        if job.is_video:
+            yield from _upscale_video(job, upscale, outscale, done, video_settings)
 
 
 def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
@@ -224,7 +247,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
         Those that cannot be read or written; the rest goes on.
     """
     for job in jobs:
-        if job.is_film or _is_newer(job.comparison, job.target):
+        if job.is_video or _is_newer(job.comparison, job.target):
             continue
         file = job.source
         try:
@@ -244,7 +267,7 @@ def _is_newer(path: str, other: str) -> bool:
     return os.path.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
 
 
-def _enlarge_pictures(
+def _upscale_images(
     jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
 ) -> Iterator[Failure]:
     """Read the next picture and write the last one while one is computed, and have no more than these in memory."""
@@ -260,6 +283,8 @@ def _enlarge_pictures(
             try:
                 before = reading.popleft().result()
                 check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
+                if is_animated(job.source):
+                    logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
                 after = upscale_image(before, upscale, outscale, progress.update)
             except Exception as error:  # whatever becomes of one file, the rest goes on
                 yield Failure(job.source, _why(error))
@@ -306,13 +331,25 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
             yield Failure(job.source, _why_not_written(job.target, error))
 
 
-def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None, done: Done) -> Iterator[Failure]:
-    def enlarge(frame: np.ndarray) -> np.ndarray:
+def _upscale_video(
+    job: Job, upscale: Upscaler, outscale: float | None, done: Done, settings: VideoSettings | None
+) -> Iterator[Failure]:
+    if not is_available():
+        yield Failure(job.source, _NO_PYAV)
+        return
+    from pyimagesearch.inference.video import upscale_video  # which needs PyAV
+
+    def one(frame: np.ndarray) -> np.ndarray:
         return upscale_image(LoadedImage(frame), upscale, outscale).pixels
 
     try:
-        with tqdm(desc=job.source, total=count_frames(job.source), unit=" frames", disable=None) as progress:
-            upscale_film(job.source, job.target, enlarge, progress.update)
+        with tqdm(desc=job.source, unit=" frames", disable=None) as bar:
+
+            def tell(frames: int, total: int) -> None:
+                bar.total = total
+                bar.update(frames)
+
+            upscale_video(job.source, job.target, one, tell, settings)
         done(job)
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
@@ -324,7 +361,7 @@ def _enlarge_film(job: Job, upscale: Upscaler, outscale: float | None, done: Don
 
 def write_page(jobs: Sequence[Job], path: str) -> None:
     """Write the page of `comparison.write_page` for those pictures whose results are there."""
-    done = [job for job in jobs if not job.is_film and os.path.exists(job.target)]
+    done = [job for job in jobs if not job.is_video and os.path.exists(job.target)]
     comparison.write_page(path, _views(done, os.path.dirname(path)))
 
 

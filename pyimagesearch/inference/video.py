@@ -1,246 +1,123 @@
-"""Films, made larger frame by frame; what was cut off goes on where it stopped."""
+"""Videos, upscaled frame by frame; an interrupted upscaling resumes where it stopped."""
 
-import dataclasses
-import functools
+import collections
+import contextlib
+import hashlib
 import itertools
-import json
 import logging
-import math
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
-import cv2
+import av
 import numpy as np
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import printable, written_whole
-
-FILM_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-"""What the names of films end with, in a folder."""
+from pyimagesearch.files import fitting_name, printable, written_whole
+from pyimagesearch.inference.video_formats import RESULT_ENDINGS, VideoSettings
+from pyimagesearch.inference.video_reading import Animation, Frame, Video, open_container, open_video
+from pyimagesearch.inference.video_writing import Writer, can_encode
 
 SEGMENT = 100
-"""How many frames are kept together until the film is finished."""
+"""How many frames are stored together until the video is complete."""
 
-_FINISHED, _LOSSLESS = "mp4v", "HFYU"  # HuffYUV of RGB, bit by bit; faster than FFV1, which takes less space
-_MP4V_ENDINGS = tuple(ending for ending in FILM_ENDINGS if ending != ".webm")
-_MP4V_LENGTH = 8191  # pixels, high or wide
-_MP4V_TICKS = 65535  # the most that a frame rate can have above the line, with a power of 10 below
-_END = 1000  # failures in a row that mean the end of a film; fewer are damage in its midst
+_STORED = VideoSettings("ffv1")
+_AHEAD = 2  # frames that wait between decoding, computing and encoding
+_PACE = 30  # seconds between lines on the progress
 
-# OpenCV and its FFmpeg, which looks here when it first opens a film, write of every damage to file descriptor 2.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+Item = TypeVar("Item")
+Upscale = Callable[[np.ndarray], np.ndarray]
+Progress = Callable[[int, int], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Film:
-    """A film that was looked through: frames a second, how many there are, and which of them cannot be decoded."""
+class _Result(NamedTuple):
+    """A frame, what was made of it, uint8 RGB [H, W, 3], and the segment that it is to be stored in, if it is new."""
 
-    source: str
-    size: int
-    changed: int
-    rate: float
-    frames: int
-    lost: tuple[int, ...]
-
-    @property
-    def plan(self) -> str:
-        """What segments must have been made from to be taken."""
-        return json.dumps({**dataclasses.asdict(self), "source": None, "segment": SEGMENT})
-
-    @property
-    def shown(self) -> list[int]:
-        """For each frame, which of those that can be decoded is shown: itself, else the one before, else the first."""
-        decoded = np.ones(self.frames, int)
-        decoded[list(self.lost)] = 0
-        return (np.maximum(np.cumsum(decoded), 1) - 1).tolist()
+    frame: Frame
+    pixels: np.ndarray
+    segment: str | None
 
 
-def count_frames(source: str) -> int:
-    """Return how many frames `upscale_film` makes of a film, those that cannot be decoded among them.
-
-    Raises:
-        UserError: there is no such film, or none of its frames can be decoded.
-    """
-    return _look_through(source).frames
-
-
-def upscale_film(
+def upscale_video(
     source: str,
     target: str,
-    upscale: Callable[[np.ndarray], np.ndarray],
-    progress: Callable[[int], None] | None = None,
+    upscale: Upscale,
+    progress: Progress = lambda frames, total: None,
+    settings: VideoSettings | None = None,
 ) -> list[int]:
-    """Make a film larger, or go on with what an interrupted call for the same film began.
+    """Upscale a video, or resume what an interrupted call for the same video began.
 
-    Finished segments are kept, without loss, in a folder beside `target` until the film is complete; it is encoded
-    once, from them. Segments of another film, or that another `upscale` has made, are not taken: to tell, it is first
-    given a picture of noise. A frame that cannot be decoded is replaced by the one before, or at the start the one
-    after, and named in a warning. Where the time between frames varies, it becomes their mean. With ffmpeg installed,
-    the film gets the sound of the source.
+    Upscaled frames are stored without loss in segments, in a folder beside `target`, until the video is complete.
+    Segments of another video, or that another `upscale` has made, are not taken: to tell, it is first given an image
+    of noise. Frames keep their times. A frame that cannot be decoded is named in a warning, and the frame before it is
+    shown for longer. Decoding, computing and encoding overlap.
 
     Args:
-        source: the film, turned as its metadata say.
-        target: where the larger film goes, MPEG-4 of the same frame rate and number of frames; it is there whole or
-            not at all.
-        upscale: from uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3].
-        progress: is told how many more frames are finished, first those of the interrupted call.
+        source: the video, or an animated image.
+        target: where the result goes; its ending is one of `video_formats.RESULT_ENDINGS`.
+        upscale: from uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]; it is called in a thread of its own.
+        progress: is told how many more frames are finished, and how many there are in all.
+        settings: how the result is encoded; by default H.264.
 
     Returns:
-        The numbers of the frames that could not be decoded, from 0.
+        The numbers of the damaged frames, from 0.
 
     Raises:
-        UserError: the source is not a film; the target has another ending or is the source; the larger film has more
-            pixels than MPEG-4 can have; there is too little space on the disk. Finished segments stay.
+        UserError: the source is not a video; the target has another ending or is the source; the codec has no frames
+            of that size; there is too little space on the disk. Finished segments stay.
     """
-    _check_target(source, target)
-    film = _look_through(source)
-    folder = os.path.join(os.path.dirname(target), f".unfinished-{os.path.basename(target)}")
-    _begin(folder, film, upscale)
-    segments = {
-        os.path.join(folder, f"{first:08d}.mkv"): range(first, min(first + SEGMENT, film.frames))
-        for first in range(0, film.frames, SEGMENT)
-    }
-    _make_missing(segments, film, upscale, progress or (lambda frames: None))
-    _finish(folder, segments, film, target)
-    if film.lost:
-        numbers = ", ".join(map(str, film.lost))
-        logging.warning("%s: frames that could not be decoded and repeat the one before: %s", source, numbers)
-    return list(film.lost)
+    settings = settings or VideoSettings()
+    _check_target(source, target, settings)
+    video = open_video(source)
+    folder = os.path.join(os.path.dirname(target), fitting_name(f".unfinished-{os.path.basename(target)}.segments"))
+    _begin(folder, video, upscale, settings)
+    with _writing(target), written_whole(target) as aside, Writer(aside, video, settings) as writer:
+        _encode(_overlapped(_upscaled(video, folder, upscale)), video, writer, folder, progress)
+    shutil.rmtree(folder)
+    if damaged := sorted(video.damaged):
+        numbers = ", ".join(map(str, damaged))
+        logging.warning("%s: damaged frames, in place of which the one before may be shown: %s", source, numbers)
+    return damaged
 
 
-def _check_target(source: str, target: str) -> None:
+def _check_target(source: str, target: str, settings: VideoSettings) -> None:
     if "://" in target:
-        raise UserError(f"{target}: films are written to this machine only; choose a path here")
-    if not target.lower().endswith(_MP4V_ENDINGS):
-        raise UserError(f"{target}: films are not written in that format; choose a name that ends in .mp4")
+        raise UserError(f"{target}: videos are written to this machine only; choose a path here")
+    if not target.lower().endswith(RESULT_ENDINGS):
+        raise UserError(f"{target}: videos are not written in that format; choose a name that ends in .mp4")
+    if settings.codec == "ffv1" and not target.lower().endswith(settings.ending):
+        raise UserError(f"{target}: does not hold the codec ffv1; choose a name that ends in {settings.ending}")
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
-        raise UserError(f"{target}: is the film that is to be made larger; choose another name for the result")
+        raise UserError(f"{target}: is the video that is to be upscaled; choose another name for the result")
 
 
-def _look_through(source: str) -> _Film:
-    if not os.path.isfile(source):
-        raise UserError(f"{source}: no such film")
-    if printable(source) != source:
-        raise UserError(f"{printable(source)}: OpenCV opens no film whose name is not text; rename it")
-    status = os.stat(source)
-    return _looked_through(source, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1)
-def _looked_through(source: str, size: int, changed: int) -> _Film:
-    """Read a film to its end: what its header tells of its length is often a guess.
-
-    OpenCV may answer False for a frame that cannot be decoded, a few frames early, or leave it out without a word.
-    Which it was is told by the times of the packets that no frame has.
-    """
-    capture = _open(source)
-    logging.info("%s: looking through it", source)
-    shown = [capture.get(cv2.CAP_PROP_POS_MSEC) for grabbed in _grabs(capture) if grabbed]
-    if not shown:
-        raise UserError(f"{source}: not a film that OpenCV can read")
-    seen = {*shown[:1], *filter(None, shown)}  # 0 but for the first: OpenCV knows no time, at the end of an .avi
-    packets = _packet_times(source)
-    count = len(set(packets) - {None}) + packets.count(None)  # both fields of a frame have the same time
-    times = _with_gaps_filled(sorted(seen.union(packets) - {None}), count)
-    rate = _rate(capture.get(cv2.CAP_PROP_FPS), times)
-    return _Film(source, size, changed, rate, max(len(times), len(shown)), _lost(times, seen, len(shown)))
-
-
-def _open(source: str) -> cv2.VideoCapture:
-    # An absolute path is never taken for an address, nor by FFmpeg for a pattern of numbered pictures.
-    capture = cv2.VideoCapture(os.path.abspath(source), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise UserError(f"{source}: not a film that OpenCV can read")
-    return capture
-
-
-def _grabs(capture: cv2.VideoCapture) -> Iterator[bool]:
-    """Yield True when the next frame is grabbed, before it a False for each failure; those at the end are none."""
-    failures = 0
-    while failures < _END:
-        if capture.grab():
-            yield from itertools.repeat(False, failures)
-            yield True
-            failures = 0
-        else:
-            failures += 1
-
-
-def _packet_times(path: str) -> list[float | None]:
-    """Return when, in ms, each packet of a film is shown, in the order of the file; None for those too damaged."""
-    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
-    capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are, without decoding
-    vp8 = capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter_fourcc(*"VP80")
-    times = []
-    for grabbed in _grabs(capture):
-        # Some packets of VP8 are only there for others to refer to: the bit that shows them is not set.
-        if not (grabbed and vp8) or capture.retrieve()[1].flat[0] & 16:
-            times.append(capture.get(cv2.CAP_PROP_POS_MSEC) if grabbed else None)
-    return times
-
-
-def _with_gaps_filled(times: list[float], count: int) -> list[float]:
-    """Return `count` times in order: those given, and others where there is most room between them."""
-    while 1 < len(times) < count:
-        gaps = np.diff(times)
-        widest = int(np.argmax(gaps))
-        times.insert(widest + 1, times[widest] + gaps[widest] / 2)
-    return times
-
-
-def _rate(nominal: float, times: Sequence[float]) -> float:
-    """Return how many frames a second keep a film's length: the header's, unless the times say something else."""
-    length = (times[-1] - times[0]) / 1000
-    mean = (len(times) - 1) / length if length else nominal
-    rate = nominal if abs(mean - nominal) < 0.05 * nominal else mean
-    return round(rate, int(math.log10(_MP4V_TICKS / rate)))
-
-
-def _lost(times: Sequence[float], seen: set[float], decoded: int) -> tuple[int, ...]:
-    """Return the numbers of the frames that none of so many decoded ones, seen at these times, is."""
-    unseen = [number for number, time in enumerate(times) if time not in seen]
-    # In an .avi with B-frames all are seen late, by as many frames as there are too many unseen, those at the start.
-    late = len(unseen) - max(0, len(times) - decoded)
-    return tuple(number - late for number in unseen[late:])
-
-
-def _frames(film: _Film, numbers: Iterable[int]) -> Iterator[np.ndarray]:
-    """Yield the frames of these ascending numbers, uint8 RGB [h, w, 3].
-
-    All before them are decoded: where OpenCV arrives when told to go to a frame depends on the film.
-    """
-    capture = _open(film.source)
-    grabbed = filter(None, _grabs(capture))
-    shown, position, picture = film.shown, -1, None
-    for number in numbers:
-        if shown[number] > position:
-            for _ in itertools.islice(grabbed, shown[number] - position):
-                position += 1
-            decoded, picture = capture.retrieve()
-            if not decoded:
-                raise UserError(f"{film.source}: was changed meanwhile; repeat the command")
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-        yield picture
-
-
-def _begin(folder: str, film: _Film, upscale: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Make the folder for the segments, or empty it of those that were made otherwise."""
-    plan, sample = os.path.join(folder, "plan.json"), os.path.join(folder, "sample.npy")
-    height, width, _ = next(_frames(film, [0])).shape
-    noise = upscale(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
-    _check_size(film.source, noise)
-    if os.path.exists(plan) and _read(plan) == film.plan and _is_alike(np.load(sample), noise):
+def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: VideoSettings) -> None:
+    """Make the folder for the segments, or empty it of those that were made otherwise; check size and disk space."""
+    plan, sample = os.path.join(folder, "plan.txt"), os.path.join(folder, "sample.npy")
+    made_from, image = f"{video.identity}, segments of {SEGMENT} frames, {_STORED}", video.first.image
+    shape = video.first.rgb(image.width, image.height).shape
+    noise = upscale(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    _check_size(video.path, settings, *noise.shape[:2])
+    if os.path.exists(plan) and _read(plan) == made_from and _is_alike(np.load(sample), noise):
+        _remove_damaged(folder)
         return
     if os.path.exists(folder):
-        logging.info("%s: holds nothing of this film by this model, starting over", folder)
+        logging.info("%s: holds nothing of this video by this model, starting over", folder)
         shutil.rmtree(folder)
     with written_whole(sample) as aside:
         np.save(aside, noise)
-    with written_whole(plan) as aside, open(aside, "w") as file:
-        file.write(film.plan)
+    _check_space(folder, _stored_size(folder, video, *noise.shape[:2]) * video.count)
+    _write(plan, made_from)
+
+
+def _check_size(source: str, settings: VideoSettings, height: int, width: int) -> None:
+    if not can_encode(settings, width + width % 2, height + height % 2):
+        raise UserError(
+            f"{source}: would become {width}x{height}, more than {settings.codec} has; make it smaller first"
+        )
 
 
 def _read(path: str) -> str:
@@ -250,107 +127,152 @@ def _read(path: str) -> str:
 
 def _is_alike(one: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether the same model has made both, be it on another device."""
-    return one.shape == other.shape and cv2.norm(one, other, cv2.NORM_L1) / one.size < 0.5
+    return one.shape == other.shape and float(np.abs(one.astype(np.int16) - other).mean()) < 0.5
 
 
-def _check_size(source: str, picture: np.ndarray) -> None:
-    height, width, _ = picture.shape
-    if max(height, width) > _MP4V_LENGTH:
-        raise UserError(
-            f"{source}: would become {width}x{height}, MPEG-4 has no more than {_MP4V_LENGTH}; make it smaller first"
-        )
+def _stored_size(folder: str, video: Video | Animation, height: int, width: int) -> int:
+    """Return about how many bytes a frame takes in a segment, after the first one, enlarged."""
+    first = video.first
+    path = os.path.join(folder, "size.mkv")
+    pixels = first.rgb(*((height, width) if first.is_transposed else (width, height)))
+    with written_whole(path) as aside, Writer(aside, video, _STORED, with_tracks=False) as writer:
+        writer.write(first, pixels)
+    size = os.path.getsize(path)
+    os.remove(path)
+    return size
 
 
-def _make_missing(
-    segments: dict[str, range],
-    film: _Film,
-    upscale: Callable[[np.ndarray], np.ndarray],
-    progress: Callable[[int], None],
-) -> None:
-    missing = {path: numbers for path, numbers in segments.items() if not os.path.exists(path)}
-    left = sum(map(len, missing.values()))
-    if left < film.frames:
-        logging.info("%d of %d frames are finished, going on with the others", film.frames - left, film.frames)
-        progress(film.frames - left)
-
-    def enlarged(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for frame in frames:
-            yield cv2.cvtColor(upscale(frame), cv2.COLOR_RGB2BGR)
-            progress(1)
-
-    frames = _frames(film, itertools.chain.from_iterable(missing.values()))
-    for path, numbers in missing.items():
-        with written_whole(path) as aside:
-            _write(aside, _LOSSLESS, film.rate, enlarged(itertools.islice(frames, len(numbers))))
-        _check_space(segments)
-
-
-def _write(path: str, codec: str, rate: float, pictures: Iterator[np.ndarray]) -> None:
-    """Write a film of pictures, uint8 BGR [H, W, 3], and see that they are all there: OpenCV does not tell."""
-    failed = UserError(f"{path}: cannot be written; make room on the disk and repeat the command, which goes on")
-    first = next(pictures)
-    (height, width, _), count = first.shape, 0
-    fourcc = cv2.VideoWriter_fourcc(*codec)
-    writer = cv2.VideoWriter(os.path.abspath(path), cv2.CAP_FFMPEG, fourcc, rate, (width, height))
-    if not writer.isOpened():
-        raise failed
-    try:
-        for picture in itertools.chain([first], pictures):
-            writer.write(picture)
-            count += 1
-    finally:
-        writer.release()
-    if len(_packet_times(path)) != count:
-        raise failed
-
-
-def _check_space(segments: dict[str, range]) -> None:
-    """See that there will be space for the segments that are missing, if they are as large as those that are there."""
-    sizes = {path: os.path.getsize(path) for path in segments if os.path.exists(path)}
-    made = sum(len(segments[path]) for path in sizes)
-    needed = (sum(map(len, segments.values())) - made) * sum(sizes.values()) / made
-    folder = os.path.dirname(next(iter(segments)))
+def _check_space(folder: str, needed: float) -> None:
+    """See that there is space for so many bytes of segments."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: about {needed / 1e9:.1f} GB more are needed there until the film is finished and "
-            f"{free / 1e9:.1f} GB are free; make room and repeat the command, which goes on"
+            f"{folder}: about {needed / 1e9:.1f} GB more are needed there until the video is finished and "
+            f"{free / 1e9:.1f} GB are free; make room and repeat the command, which resumes"
         )
 
 
-def _finish(folder: str, segments: dict[str, range], film: _Film, target: str) -> None:
-    """Turn the segments into the film."""
-    silent = os.path.join(folder, f"silent{os.path.splitext(target)[1]}")
-    _write(silent, _FINISHED, film.rate, _kept(segments))
-    os.replace(_with_sound(silent, film.source), target)
-    shutil.rmtree(folder)
+def _overlapped(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, of which the next few are made meanwhile in a thread."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        made = collections.deque(pool.submit(next, iterator, end) for _ in range(_AHEAD))
+        while (item := made.popleft().result()) is not end:
+            made.append(pool.submit(next, iterator, end))
+            yield item
 
 
-def _kept(segments: dict[str, range]) -> Iterator[np.ndarray]:
-    """Yield the frames of the segments, uint8 BGR [H, W, 3]."""
-    for path, numbers in segments.items():
-        capture = _open(path)
-        for _ in numbers:
-            decoded, picture = capture.read()
-            if not decoded:
-                os.remove(path)
-                raise UserError(f"{path}: was damaged and is removed; repeat the command, which makes it again")
-            yield picture
+def _upscaled(video: Video | Animation, folder: str, upscale: Upscale) -> Iterator[_Result]:
+    """Yield all results in order, those that are stored and those that are computed now."""
+    width, height = video.first.image.width, video.first.image.height
+    frames = _overlapped(video.frames())
+    for first in itertools.count(0, SEGMENT):
+        path = os.path.join(folder, f"{first:08d}.mkv")
+        some = list(itertools.islice(frames, 1))
+        if not some:
+            return
+        chunk = itertools.chain(some, itertools.islice(frames, SEGMENT - 1))
+        if os.path.exists(path):
+            yield from _stored(path, chunk)
+        else:
+            yield from (_Result(frame, upscale(frame.rgb(width, height)), path) for frame in chunk)
 
 
-def _with_sound(silent: str, source: str) -> str:
-    """Return the path of a film that has the sound of the source, or of the silent one where there is none to have."""
-    ffmpeg = shutil.which("ffmpeg")
-    if not ffmpeg:
-        logging.warning("%s: its sound, if there is any, is left out: ffmpeg is not installed", source)
-        return silent
-    stem, ending = os.path.splitext(silent)
-    path = f"{stem}-with-sound{ending}"
-    inputs = ["-i", os.path.abspath(silent), "-i", os.path.abspath(source), "-map", "0:v", "-map", "1:a?"]
-    for codec in ("copy", "aac"):  # not every sound can be copied into every kind of film
-        command = [ffmpeg, "-nostdin", "-v", "error", "-y", *inputs, "-c:v", "copy", "-c:a", codec, path]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode == 0:
-            return path
-    logging.warning("%s: its sound is left out: %s", source, done.stderr.strip().rpartition("\n")[2])
-    return silent
+def _stored(path: str, frames: Iterator[Frame]) -> Iterator[_Result]:
+    """Yield the results in a segment."""
+    with open_container(path) as container:
+        for frame, image in zip(frames, container.decode(video=0), strict=True):
+            yield _Result(frame, image.to_ndarray(format="rgb24"), None)
+
+
+def _remove_damaged(folder: str) -> None:
+    """Remove segments that are not what they were when they were finished."""
+    for path in sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".mkv")):
+        if not os.path.exists(_digest_of(path)) or _read(_digest_of(path)) != _digest(path):
+            os.remove(path)
+            logging.warning("%s: was damaged; its frames are made again", path)
+
+
+def _digest_of(path: str) -> str:
+    return f"{path}.sha256"
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: str, text: str) -> None:
+    with written_whole(path) as aside, open(aside, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is written into one line."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room on the disk and repeat the command, which resumes"
+        ) from error
+
+
+def _encode(
+    results: Iterator[_Result], video: Video | Animation, writer: Writer, folder: str, progress: Progress
+) -> None:
+    """Write results to the video, and those that are new to their segments."""
+    pace = _Pace(video)
+    for path, some in itertools.groupby(results, key=lambda result: result.segment):
+        with _segment(path, video) as store:
+            for frame, pixels, _ in some:
+                writer.write(frame, pixels)
+                store(frame, pixels)
+                progress(1, video.count)
+                pace.tell(is_new=path is not None)
+                video.check_unchanged()
+        if path:
+            sizes = [os.path.getsize(entry) for entry in os.scandir(folder) if entry.name.endswith(".mkv")]
+            left = max(0, video.count - pace.done)
+            _check_space(folder, left * sum(sizes) / pace.done)
+
+
+@contextlib.contextmanager
+def _segment(path: str | None, video: Video | Animation) -> Iterator[Callable[[Frame, np.ndarray], None]]:
+    """Yield what stores a frame in a segment, which is there when the block ends well; without a path, nothing does."""
+    if path is None:
+        yield lambda frame, pixels: None
+        return
+    with _writing(path), written_whole(path) as aside:
+        with Writer(aside, video, _STORED, with_tracks=False) as writer:
+            yield writer.write
+        _write(_digest_of(path), _digest(aside))
+
+
+class _Pace:
+    """Says now and then how fast frames are made, and how long it will take."""
+
+    def __init__(self, video: Video | Animation) -> None:
+        self.done = 0
+        self._made = 0
+        self._video = video
+        self._began = self._told = time.monotonic()
+
+    def tell(self, is_new: bool) -> None:
+        """Count a frame."""
+        self.done += 1
+        self._made += is_new
+        now = time.monotonic()
+        if self._made and now - self._told >= _PACE:
+            self._told = now
+            rate = self._made / (now - self._began)
+            left = max(0, self._video.count - self.done) / rate
+            logging.info(
+                "%s: %d of %d frames, %.3g frames a second, about %s left",
+                *(printable(self._video.path), self.done, self._video.count, rate, _in_words(left)),
+            )
+
+
+def _in_words(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
