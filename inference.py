@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--animated", action="store_true", help="upscale animated GIF, WebP and PNG as videos, not their first frame")
     add("--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
     add("--overwrite", action="store_true", help="make all results again that are there")
-    add("--compare", action="store_true", help="write a picture of before and after beside each result")
+    add("--compare", action="store_true", help="write an image of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
     add(
         "--tile",
@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="auto: bfloat16 where it is fast; of 16-bit pictures float32",
+        help="auto: bfloat16 where it is fast, but float32 for images of 16 bits",
     )
     args = parser.parse_args(argv)
     if not args.input:
@@ -108,7 +108,7 @@ def choose_video_settings(args: argparse.Namespace, output: str) -> VideoSetting
 
 
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
-    """Make the inputs larger; return 1 if some could not be, otherwise 0."""
+    """Upscale the inputs; return 1 if some could not be upscaled, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
     form = batch.choose_format(output, args.format)
     video = choose_video_settings(args, output)
@@ -162,7 +162,7 @@ def tell_kept(states: Sequence[State]) -> None:
 
 
 def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
-    """Load generators, and return what makes images larger by them as the flags ask."""
+    """Load the generators, and return the upscaler that the flags ask for."""
     return upscaling.Upscaler(
         generators.load_interpolated(models, share),
         runtimes.choose_runtime(args.runtime),
@@ -173,7 +173,7 @@ def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None
 
 
 def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:
-    """Return a caption for each picture, and the mean PSNR and SSIM on Y in words."""
+    """Return a caption for each image, and the mean PSNR and SSIM on Y in words."""
     measured = scores.score_all(lr, hr, sr)
     captions = [f"{score.psnr_y:.2f} dB / {score.ssim_y:.3f}" for score in measured]
     mean = scores.mean_score(measured)
@@ -181,7 +181,7 @@ def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], 
 
 
 def compare(args: argparse.Namespace, paths: Paths) -> int:
-    """Write the comparison grid and the zoomed pictures, and print PSNR and SSIM."""
+    """Write the comparison grid and the zoomed images, and print PSNR and SSIM."""
     models = {
         "SRGAN Pretrained": generators.load_generator(paths.pretrained_generator),
         "SRGAN": generators.load_generator(paths.generator),
@@ -198,20 +198,20 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
     captions = {}
     for title, sr in made.items():
         captions[title], means = measure(lr, hr, sr)
-        logging.info("%-16s %s (Y, %d pictures, %d-pixel border cut)", title, means, len(hr), scale)
+        logging.info("%-16s %s (Y, %d images, %d-pixel border cut)", title, means, len(hr), scale)
 
     grid = utils.comparison_grid({"Low resolution": lr, **made, "High resolution": hr}, captions)
     files.save_figure(grid, paths.image("grid.png"))
     for title in models:
         files.save_figure(utils.zoom_into_images(made[title][0], title), paths.image(f"{title}.png"))
-    logging.info("pictures written: %s", paths.image(""))
+    logging.info("images written: %s", paths.image(""))
     return 0
 
 
 @cli.command
 @cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the inputs larger, or without any compare the generators."""
+    """Upscale the inputs, or without inputs compare the generators."""
     args = parse_args(argv)
     paths = cli.find_paths(args)
     with devices.get_strategy(args.device, args.tpu).scope():

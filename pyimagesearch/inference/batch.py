@@ -1,4 +1,4 @@
-"""Files to be made larger: which become which, and all of them in turn, reading and writing while computing."""
+"""Upscale many files: plan the result of each input, then read and write files while others are computed."""
 
 import collections
 import contextlib
@@ -58,13 +58,13 @@ class Job(NamedTuple):
 
     @property
     def comparison(self) -> str:
-        """Where the picture of before and after goes."""
+        """The path of the image of before and after."""
         folder, name = os.path.split(self.target)
         return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
 
 
 class Failure(NamedTuple):
-    """A file that could not be made larger, and why, in one line."""
+    """A file that could not be upscaled, and the reason in one line."""
 
     source: str
     reason: str
@@ -224,15 +224,15 @@ def run(
 
     Args:
         jobs: from `plan`.
-        upscale: makes pictures larger.
+        upscale: computes the results.
         form: one of `image_io.FORMATS`.
-        outscale: how many times larger the results are, if not as the generator makes them.
-        compare: whether to write a picture of before and after beside each result.
+        outscale: the scaling factor of the results; by default that of the generator.
+        compare: whether to write an image of before and after beside each result.
         done: see `Done`.
         video_settings: how videos are encoded, if not as by default.
 
     Yields:
-        Those that cannot be read, computed or written; the rest goes on.
+        The files that cannot be read, computed or written. The other files are still processed.
     """
     yield from _upscale_images([job for job in jobs if not job.is_video], upscale, form, outscale, compare, done)
     for job in jobs:
@@ -241,10 +241,10 @@ def run(
 
 
 def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
-    """Write the picture of before and after beside results that are there, where it is missing or older than they are.
+    """Write the image of before and after beside each existing result, unless a newer one exists.
 
     Yields:
-        Those that cannot be read or written; the rest goes on.
+        The files that cannot be read or written. The other files are still processed.
     """
     for job in jobs:
         if job.is_video or _is_newer(job.comparison, job.target):
@@ -254,7 +254,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
             before = read_image(file)
             file = job.target
             after = read_image(file, limited=False)
-        except Exception as error:  # whatever becomes of one file, the rest goes on
+        except Exception as error:  # an error of one file must not stop the others
             yield Failure(file, _why(error))
             continue
         try:
@@ -270,7 +270,7 @@ def _is_newer(path: str, other: str) -> bool:
 def _upscale_images(
     jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
 ) -> Iterator[Failure]:
-    """Read the next picture and write the last one while one is computed, and have no more than these in memory."""
+    """Read the next image and write the last one while one is computed. No other images are in memory."""
     with (
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
@@ -286,7 +286,7 @@ def _upscale_images(
                 if is_animated(job.source):
                     logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
                 after = upscale_image(before, upscale, outscale, progress.update)
-            except Exception as error:  # whatever becomes of one file, the rest goes on
+            except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
@@ -360,7 +360,7 @@ def _upscale_video(
 
 
 def write_page(jobs: Sequence[Job], path: str) -> None:
-    """Write the page of `comparison.write_page` for those pictures whose results are there."""
+    """Write the page of `comparison.write_page` for the images whose results exist."""
     done = [job for job in jobs if not job.is_video and os.path.exists(job.target)]
     comparison.write_page(path, _views(done, os.path.dirname(path)))
 

@@ -126,7 +126,7 @@ def _read(path: str) -> str:
 
 
 def _is_alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Tell whether the same model has made both, be it on another device."""
+    """Return whether the same model made both images, perhaps on different devices."""
     return one.shape == other.shape and float(np.abs(one.astype(np.int16) - other).mean()) < 0.5
 
 

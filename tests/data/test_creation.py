@@ -233,7 +233,9 @@ def test_a_creation_killed_at_random_moments_ends_with_the_same_records(tmp_path
         process.send_signal(number)
         _, err = process.communicate()
         assert b"Traceback" not in err
+    complete = {shard.stat().st_mtime_ns for shard in records.rglob("*.tfrec")}
     assert create_tfrecords.main([*flags, str(records)]) == 0
+    assert complete and complete <= {shard.stat().st_mtime_ns for shard in records.rglob("*.tfrec")}
     assert contents(records) == contents(tmp_path / "undisturbed")
 
 
