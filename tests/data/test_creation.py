@@ -214,6 +214,11 @@ def test_an_unfinished_creation_of_other_images_is_refused(root):
         create(root)
 
 
+def times_of_shards(records):
+    """Return the times at which the complete shards were written."""
+    return {shard.stat().st_mtime_ns for shard in records.rglob("[!.]*.tfrec")}
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))]
 )
@@ -226,16 +231,16 @@ def test_a_creation_killed_at_random_moments_ends_with_the_same_records(tmp_path
     for _ in range(2):
         command = [sys.executable, create_tfrecords.__file__, *flags, str(records)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        made = len(list(records.rglob("*.tfrec")))
-        while process.poll() is None and len(list(records.rglob("*.tfrec"))) == made:
+        made = times_of_shards(records)
+        while process.poll() is None and times_of_shards(records) == made:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
         process.send_signal(number)
         _, err = process.communicate()
-        assert b"Traceback" not in err
-    complete = {shard.stat().st_mtime_ns for shard in records.rglob("*.tfrec")}
+        assert process.returncode and b"Traceback" not in err
+    made = times_of_shards(records)
     assert create_tfrecords.main([*flags, str(records)]) == 0
-    assert complete and complete <= {shard.stat().st_mtime_ns for shard in records.rglob("*.tfrec")}
+    assert made and made <= times_of_shards(records)
     assert contents(records) == contents(tmp_path / "undisturbed")
 
 
