@@ -32,6 +32,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
 from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
+from pyimagesearch.inference.jobs import Job, choose_format, is_file_name, plan
 from pyimagesearch.inference.results import State
 from pyimagesearch.inference.video_formats import CODECS, VideoSettings
 
@@ -102,7 +103,7 @@ def choose_video_settings(args: argparse.Namespace, output: str) -> VideoSetting
         UserError: the output names a file that does not hold the codec.
     """
     settings = VideoSettings(args.codec, args.crf)
-    if batch.is_file_name(output) and args.codec == "ffv1" and not output.lower().endswith(settings.ending):
+    if is_file_name(output) and args.codec == "ffv1" and not output.lower().endswith(settings.ending):
         raise UserError(f"{output}: does not hold --codec ffv1; choose a name that ends in {settings.ending}")
     return settings
 
@@ -110,10 +111,10 @@ def choose_video_settings(args: argparse.Namespace, output: str) -> VideoSetting
 def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     """Upscale the inputs; return 1 if some could not be upscaled, otherwise 0."""
     output = args.output or os.path.join(paths.outputs, "enlarged")
-    form = batch.choose_format(output, args.format)
+    form = choose_format(output, args.format)
     video = choose_video_settings(args, output)
-    jobs = batch.plan(args.input, output, form, args.compare, args.animated, video.ending)
-    folder = os.path.dirname(output) or "." if batch.is_file_name(output) else output
+    jobs = plan(args.input, output, form, args.compare, args.animated, video.ending)
+    folder = os.path.dirname(output) or "." if is_file_name(output) else output
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
@@ -126,7 +127,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     upscale = prepare(args, *chosen) if wanted else None
     os.makedirs(folder, exist_ok=True)
 
-    def note(job: batch.Job) -> None:
+    def note(job: Job) -> None:
         made[job.is_video].note(*job)
 
     failures = batch.run(wanted, upscale, form, args.outscale, args.compare, note, video)

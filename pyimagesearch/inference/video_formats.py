@@ -23,6 +23,9 @@ ANIMATED_ENDINGS = (".apng", ".gif", ".png", ".webp")
 RESULT_ENDINGS = (".mp4", ".mkv", ".mov")
 """What the names of the results of videos can end with."""
 
+NO_PYAV = "videos are read by PyAV, which is not installed; install it with pip install -r requirements-video.txt"
+"""The error message if PyAV is missing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class VideoSettings:

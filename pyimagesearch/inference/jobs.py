@@ -1,0 +1,179 @@
+"""The files that inputs name, and the place of the result of each."""
+
+import collections
+import glob
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyimagesearch.data.image_io import ENDING_FORMATS, FORMATS, IMAGE_ENDINGS
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import find_files, fitting_name, kinds, printable
+from pyimagesearch.inference.video_formats import (
+    NO_PYAV,
+    RESULT_ENDINGS,
+    VIDEO_ENDINGS,
+    VideoSettings,
+    is_animated,
+    is_available,
+)
+
+ENDINGS = tuple(dict.fromkeys(IMAGE_ENDINGS + (".apng",) + VIDEO_ENDINGS))
+"""What the names of files end with that are taken from folders."""
+
+
+class Job(NamedTuple):
+    """A file to be upscaled, and where the result goes; an animated image can be upscaled as a video."""
+
+    source: str
+    target: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the result is a video, and not an image."""
+        return self.target.lower().endswith(RESULT_ENDINGS)
+
+    @property
+    def comparison(self) -> str:
+        """The path of the image of before and after."""
+        folder, name = os.path.split(self.target)
+        return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
+
+
+def plan(
+    inputs: Sequence[str],
+    output: str,
+    form: str,
+    compare: bool = False,
+    animated: bool = False,
+    video_ending: str = VideoSettings().ending,
+) -> list[Job]:
+    """Return the jobs that inputs ask for.
+
+    Args:
+        inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
+        output: the folder of the results; what folders and patterns have in it is no input. Or, for a single input,
+            the file that is the result.
+        form: one of `image_io.FORMATS`.
+        compare: whether comparisons will be written, too.
+        animated: whether animated images become videos.
+        video_ending: what the names of the results of videos end with.
+
+    Raises:
+        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another,
+            or all are videos and what reads them is not installed.
+    """
+    if "://" in output:
+        raise UserError(f"{output}: results are written to this machine only; give a folder on it")
+    found: dict[tuple[str, str], Job] = {}
+    for source, name in (pair for path in inputs for pair in _find(path, output)):
+        if (key := (os.path.realpath(source), name)) not in found:
+            is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
+            found[key] = Job(source, os.path.splitext(name)[0] + (video_ending if is_video else FORMATS[form]))
+    short = collections.Counter(job.target for job in found.values())
+    jobs = [
+        job._replace(target=_place(output, _full_name(name, job.target) if short[job.target] > 1 else job.target))
+        for (_, name), job in found.items()
+    ]
+    if is_file_name(output):
+        jobs = [_only_job(inputs, jobs, output)]
+    _check(jobs, compare)
+    return jobs
+
+
+def _full_name(name: str, target: str) -> str:
+    """Return the name of a result that keeps its source's ending: those of a.jpg and a.png differ."""
+    return name + os.path.splitext(target)[1]
+
+
+def _place(output: str, target: str) -> str:
+    folder, name = os.path.split(printable(target))
+    return os.path.join(output, folder, fitting_name(name))
+
+
+def is_file_name(output: str) -> bool:
+    """Return whether the place of the results names a file, not a folder."""
+    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, *RESULT_ENDINGS)
+
+
+def choose_format(output: str, form: str | None) -> str:
+    """Return the format of the results: `form` if given, or the name of the only result, or PNG.
+
+    Raises:
+        UserError: those two disagree.
+    """
+    named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
+    if named and form and named != form:
+        raise UserError(
+            f"{output}: its name is one of {named}, not of the format {form}; give the name or the format alone"
+        )
+    return named or form or "png"
+
+
+def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
+    """Return the job whose result is the file `output`."""
+    if len(jobs) > 1 or os.path.isdir(inputs[0]):
+        raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
+    (job,) = jobs
+    if job.is_video != output.lower().endswith(RESULT_ENDINGS):
+        kind = ", ".join(RESULT_ENDINGS if job.is_video else ENDING_FORMATS)
+        raise UserError(f"{output}: the result of {job.source} cannot have that name; end it with {kind}")
+    return job._replace(target=output)
+
+
+def _check(jobs: Sequence[Job], compare: bool) -> None:
+    if all(job.is_video for job in jobs) and not is_available():
+        raise UserError(f"{printable(jobs[0].source)}: {NO_PYAV}")
+    sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
+    for job in jobs:
+        for target in (job.target, job.comparison) if compare else (job.target,):
+            if os.path.realpath(target) in sources:
+                raise UserError(f"{target}: an input and a result at once; choose another folder for results")
+            if (other := targets.setdefault(os.path.realpath(target), job.source)) != job.source:
+                raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as the input")
+
+
+def _find(path: str, output: str) -> list[tuple[str, str]]:
+    """Return the files that an input means, and for each its path below the folder of the results."""
+    if os.path.isdir(path):
+        return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
+    files = [path] if os.path.exists(path) else _matching(path, output)
+    return [(file, os.path.basename(file)) for file in files]
+
+
+def _matching(pattern: str, output: str) -> list[str]:
+    """Return the images and videos that a pattern means, except results of before, if there are others."""
+    literal, parts = "", list(pathlib.PurePath(pattern).parts)
+    while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder called "[2020]" is that folder
+        literal = os.path.join(literal, parts.pop(0))
+    files = glob.glob(os.path.join(glob.escape(literal), *parts), recursive=True)
+    files = sorted(filter(os.path.isfile, files))
+    if not files:
+        raise UserError(f"{pattern}: no such file or folder")
+    readable = [file for file in files if file.lower().endswith(ENDINGS)]
+    _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
+    if not readable:
+        raise UserError(f"{pattern}: nothing of it ends with {', '.join(ENDINGS)}")
+    return [file for file in readable if not _lies_in(file, output)] or readable
+
+
+def _below(folder: str, output: str) -> list[str]:
+    """Return the images and videos of a folder, except results of before."""
+    if os.path.realpath(folder) == os.path.realpath(output):
+        raise UserError(f"{output}: an input and the results at once; give another folder")
+    files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
+    if not files:
+        raise UserError(f"{folder}: nothing in it ends with {', '.join(ENDINGS)}")
+    _tell_unread(folder, others)
+    return files
+
+
+def _tell_unread(place: str, files: Sequence[str]) -> None:
+    if files:
+        logging.info("%s: left out what is of no kind read: %s", printable(place), kinds(files))
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))

@@ -1,0 +1,151 @@
+import os
+import shutil
+
+import pytest
+from conftest import random_image, save
+
+from pyimagesearch.errors import UserError
+from pyimagesearch.inference import jobs
+from pyimagesearch.inference.jobs import Job, choose_format, plan
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to be in, with images."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
+        save(tmp_path / name, random_image(9, 12, seed))
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_folders_are_mirrored_with_other_endings(place):
+    assert plan(["photos"], "out", "png") == [
+        Job("photos/a.png", "out/a.png"),
+        Job("photos/b.tif", "out/b.png"),
+        Job("photos/sub folder/写真.jpg", "out/sub folder/写真.png"),
+    ]
+
+
+def test_files_and_patterns_go_side_by_side(place):
+    jobs = plan(["photos/a.png", "photos/**/*.jpg", "photos/*.[pt]*"], "out", "webp")
+    assert [job.target for job in jobs] == ["out/a.webp", "out/写真.webp", "out/b.webp"]
+
+
+@pytest.mark.parametrize("again", ["./photos", "photos/../photos", "{}/photos", "photos/a.png", "photos/*.png", "link"])
+def test_a_file_that_is_given_twice_is_one_job(place, again):
+    (place / "link").symlink_to("photos")
+    assert plan(["photos", again.format(place)], "out", "png") == plan(["photos"], "out", "png")
+
+
+@pytest.mark.parametrize("path", ["photos", "photos/*"])
+def test_files_of_other_kinds_are_reported(place, path, caplog):
+    for name in ("b.pdf", "c.PDF", "d.jfif"):
+        (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
+    caplog.set_level("INFO")
+    jobs = plan([path], "out", "png")
+    assert f"{path}: left out what is of no kind read: 2 .pdf, 1 .txt" in caplog.messages
+    assert "out/d.png" in {job.target for job in jobs}
+
+
+def test_folders_that_are_links_are_mirrored(place):
+    (place / "all").mkdir()
+    (place / "all" / "link").symlink_to(place / "photos")
+    assert "out/link/sub folder/写真.png" in {job.target for job in plan(["all"], "out", "png")}
+
+
+@pytest.mark.parametrize("path", ["my [2020] photos/*.png", "{}/my [2020] photos/**/*.png"])
+def test_a_folder_whose_name_is_like_a_pattern_is_that_folder(place, path):
+    save(place / "my [2020] photos" / "a.png", random_image(5, 5))
+    assert [job.target for job in plan([path.format(place)], "out", "png")] == ["out/a.png"]
+
+
+def test_a_file_whose_name_is_like_a_pattern_is_that_file(place):
+    save(place / "photos" / "[1].png", random_image(5, 5))
+    assert plan(["photos/[1].png"], "out", "png") == [Job("photos/[1].png", "out/[1].png")]
+
+
+def test_names_that_differ_in_their_ending_stay_apart(place):
+    save(place / "photos" / "a.jpg", random_image(5, 5))
+    jobs = plan(["photos"], "out", "png")
+    assert {job.source: job.target for job in jobs if "/a." in job.source} == {
+        "photos/a.png": "out/a.png.png",
+        "photos/a.jpg": "out/a.jpg.png",
+    }
+
+
+def test_an_existing_folder_is_a_folder_with_any_name(place):
+    (place / "out.png").mkdir()
+    assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
+    assert choose_format("out.png", "jpeg") == "jpeg"
+
+
+@pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
+def test_an_output_that_contradicts_the_format_is_refused(output):
+    with pytest.raises(UserError, match=f"{output}: its name is one of .*, not of the format png"):
+        choose_format(output, "png")
+
+
+def test_videos_become_mp4_or_what_is_asked(place):
+    for name in ("a.MOV", "c.mpg", "d.ts", "e.wmv"):
+        (place / "videos" / name).parent.mkdir(exist_ok=True)
+        (place / "videos" / name).touch()
+    save(place / "videos" / "b.png", random_image(5, 5))
+    targets = [job.target for job in plan(["videos"], "out", "jpeg")]
+    assert targets == ["out/a.mp4", "out/b.jpg", "out/c.mp4", "out/d.mp4", "out/e.mp4"]
+    assert [job.is_video for job in plan(["videos"], "out", "jpeg")] == [True, False, True, True, True]
+    assert plan(["videos/a.MOV"], "out", "png", video_ending=".mkv")[0].target == "out/a.mkv"
+
+
+def test_without_pyav_nothing_but_videos_is_refused(place, monkeypatch):
+    (place / "video.avi").write_bytes(b"video")
+    monkeypatch.setattr(jobs, "is_available", lambda: False)
+    with pytest.raises(UserError, match="^video.avi: videos are read by PyAV.*install -r requirements-video.txt$"):
+        plan(["video.avi"], "out", "png")
+
+
+@pytest.mark.parametrize("path", ["photos", "**/*.png"])
+def test_results_of_before_are_no_inputs(place, path):
+    save(place / "photos" / "out" / "deep" / "a.png", random_image(5, 5))
+    jobs = plan([path], "photos/out", "png")
+    assert jobs and all("out" not in job.source for job in jobs)
+
+
+def test_a_comparison_that_would_replace_an_input_is_refused(place):
+    save(place / "photos" / "a compared.png", random_image(5, 5))
+    assert len(plan(["photos"], "out", "png")) == 4
+    with pytest.raises(UserError, match="both would become out/a compared.png"):
+        plan(["photos"], "out", "png", compare=True)
+
+
+def test_names_that_are_no_text_become_text(place):
+    try:
+        shutil.copy("photos/a.png", os.fsencode(place) + b"/photos/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes text only")
+    assert r"out/caf\xe9.png" in {job.target for job in plan(["photos"], "out", "png")}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "said"),
+    [
+        (["nowhere"], "out", "nowhere: no such file or folder"),
+        (["photos/*.gif"], "out", r"photos/\*.gif: no such file"),
+        (["photos/*.txt"], "out", r"photos/\*.txt: nothing of it ends with"),
+        (["empty"], "out", "empty: nothing in it ends with"),
+        (["photos"], "photos", "photos: an input and the results at once"),
+        (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
+        (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
+        (["photos"], "large.png", "large.png: names one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "large.png: names one file"),
+        (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
+        (["video.mkv"], "large.png", "large.png: the result of video.mkv cannot have that name; end it with .mp4"),
+    ],
+)
+def test_invalid_requests_are_reported_before_the_computation(place, inputs, output, said):
+    (place / "empty").mkdir()
+    (place / "video.mkv").touch()
+    save(place / "other" / "a.png", random_image(5, 5))
+    with pytest.raises(UserError, match=said):
+        plan(inputs, output, "png")
