@@ -45,37 +45,51 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--input", nargs="+", metavar="PATH", help="images and videos to upscale: files, folders, patterns")
     group = parser.add_argument_group("with --input")
     choose = group.add_mutually_exclusive_group().add_argument
-    choose("--model", metavar="PATH", help="the generator (the SRGAN in outputs, or else the project's)")
-    choose("--model-name", choices=SHIPPED_GENERATORS, help="one of the generators that come with the project")
+    choose("--model", metavar="PATH", help="path of the generator (the SRGAN in outputs, or else the project's)")
+    choose("--model-name", choices=SHIPPED_GENERATORS, help="generator that comes with the project")
     choose("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP + " (1)")
     add = group.add_argument
-    add("--faithful", action="store_true", help="results that, reduced again, are the input, to within rounding")
-    add("--output", metavar="PATH", help="the folder of the results, or the only result (enlarged, in --outputs)")
-    add("--format", choices=FORMATS, help="of the results (png, or what --output says)")
-    add("--codec", choices=CODECS, default="h264", help="of videos; ffv1 is without loss, in .mkv (%(default)s)")
-    add("--crf", type=readers.crf, default=17, help="quality of h264 and hevc: 0 best, 51 worst (%(default)s)")
+    add(
+        "--faithful",
+        action="store_true",
+        help="correct the results until their reduced version equals the input, except for rounding",
+    )
+    add("--output", metavar="PATH", help="output folder, or the path of a single result (enlarged, in --outputs)")
+    add("--format", choices=FORMATS, help="format of the results (png, or that of --output)")
+    add(
+        "--codec",
+        choices=CODECS,
+        default="h264",
+        help="codec of videos; ffv1 is lossless and written to .mkv (%(default)s)",
+    )
+    add(
+        "--crf",
+        type=readers.crf,
+        default=17,
+        help="quality of h264 and hevc: 0 is the best, 51 the worst (%(default)s)",
+    )
     add("--animated", action="store_true", help="upscale animated GIF, WebP and PNG as videos, not their first frame")
     add("--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
-    add("--overwrite", action="store_true", help="make all results again that are there")
+    add("--overwrite", action="store_true", help="replace results that exist already")
     add("--compare", action="store_true", help="write an image of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
     add(
         "--tile",
         type=readers.positive_int,
         metavar="N",
-        help="pixels to compute at once, of each side (as memory allows)",
+        help="side in input pixels of the tiles that are computed at once (as memory allows)",
     )
     add(
         "--runtime",
         choices=runtimes.RUNTIMES,
         default="auto",
-        help="what computes; auto: OpenVINO on CPUs that have it",
+        help="library to compute with; auto: OpenVINO on CPUs if it is installed",
     )
     add(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="auto: bfloat16 where it is fast, but float32 for images of 16 bits",
+        help="precision of the computation; auto: bfloat16 where it is fast, but float32 for images of 16 bits",
     )
     args = parser.parse_args(argv)
     if not args.input:
@@ -83,12 +97,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for name in names.split():
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
-                parser.error(f"--{name} goes with --input")
+                parser.error(f"--{name} needs --input")
     return args
 
 
 def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], float | None]:
-    """Return the paths of one generator, or of two and the share of the second."""
+    """Return the paths of one generator, or of two and the weight alpha of the second."""
     if args.model_name:
         return [SHIPPED_GENERATORS[args.model_name]], None
     if args.model:
@@ -97,14 +111,14 @@ def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], fl
 
 
 def choose_video_settings(args: argparse.Namespace, output: str) -> VideoSettings:
-    """Return how videos are encoded.
+    """Return the encoding of videos.
 
     Raises:
-        UserError: the output names a file that does not hold the codec.
+        UserError: the output is a file of a format that does not support the codec.
     """
     settings = VideoSettings(args.codec, args.crf)
     if is_file_name(output) and args.codec == "ffv1" and not output.lower().endswith(settings.ending):
-        raise UserError(f"{output}: does not hold --codec ffv1; choose a name that ends in {settings.ending}")
+        raise UserError(f"{output}: does not support --codec ffv1; choose a name that ends in {settings.ending}")
     return settings
 
 
@@ -142,7 +156,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
 
 
 def tell(failures: Iterable[batch.Failure]) -> int:
-    """Print each failure as it comes, and return their number."""
+    """Print each failure, and return their number."""
     count = 0
     for failure in failures:
         tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
@@ -151,19 +165,18 @@ def tell(failures: Iterable[batch.Failure]) -> int:
 
 
 def tell_kept(states: Sequence[State]) -> None:
-    """Say how many results were left as they are."""
+    """Log how many results were kept."""
     if current := states.count(State.CURRENT):
-        logging.info("%d were there already, made alike; --overwrite makes them again", current)
+        logging.info("%d results exist already, made with the same settings; --overwrite replaces them", current)
     if foreign := states.count(State.FOREIGN):
         logging.info(
-            "%d were there already, and are not known as results of this program: they stay, --overwrite "
-            "makes them again",
+            "%d results exist already but were not made by this program; they are kept, and --overwrite replaces them",
             foreign,
         )
 
 
 def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
-    """Load the generators, and return the upscaler that the flags ask for."""
+    """Load the generators and return the upscaler."""
     return upscaling.Upscaler(
         generators.load_interpolated(models, share),
         runtimes.choose_runtime(args.runtime),

@@ -518,19 +518,19 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--html"], "--html goes with --input"),
-        (["--format", "jpeg"], "--format goes with --input"),
+        (["--html"], "--html needs --input"),
+        (["--format", "jpeg"], "--format needs --input"),
         (["--input", "nowhere.png"], "nowhere.png: no such file or folder"),
-        (["--input", "photos", "--output", "photos"], "photos: an input and the results at once"),
+        (["--input", "photos", "--output", "photos"], "photos: is the input and the output at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
         (["--input", "photos", "--alpha", "0.5"], "argument --alpha/--blend: not allowed with argument --model"),
-        (["--alpha", "0"], "--alpha goes with --input"),
+        (["--alpha", "0"], "--alpha needs --input"),
         (
             ["--input", "photos", "--tile", "20"],
             "tiles of 20 pixels: too small, the radius of the receptive field is 16 pixels",
         ),
-        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: names one file"),
-        (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: an input and a result at once"),
+        (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: is one file"),
+        (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: is an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
     ],
 )

@@ -31,7 +31,7 @@ class Failure(NamedTuple):
 
 
 Done = Callable[[Job], None]
-"""Is called with each job whose result has just been written."""
+"""A function that is called with each job after its result has been written."""
 
 
 def run(
@@ -43,19 +43,19 @@ def run(
     done: Done = lambda job: None,
     video_settings: VideoSettings | None = None,
 ) -> Iterator[Failure]:
-    """Do jobs, the images first.
+    """Upscale the sources of jobs, first the images, then the videos.
 
     Args:
         jobs: from `jobs.plan`.
-        upscale: computes the results.
+        upscale: the upscaler.
         form: one of `image_io.FORMATS`.
-        outscale: the scaling factor of the results; by default that of the generator.
+        outscale: the scaling factor of the results. None: that of the generator.
         compare: whether to write an image of before and after beside each result.
-        done: see `Done`.
-        video_settings: how videos are encoded, if not as by default.
+        done: is called with each job after its result has been written.
+        video_settings: the encoding of videos. None: the defaults of `VideoSettings`.
 
     Yields:
-        The files that cannot be read, computed or written. The other files are still processed.
+        The files that cannot be read, upscaled or written. Errors do not stop the other files.
     """
     yield from _upscale_images([job for job in jobs if not job.is_video], upscale, form, outscale, compare, done)
     for job in jobs:
@@ -67,7 +67,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
     """Write the image of before and after beside each existing result, unless a newer one exists.
 
     Yields:
-        The files that cannot be read or written. The other files are still processed.
+        The files that cannot be read or written. Errors do not stop the other files.
     """
     for job in jobs:
         if job.is_video or _is_newer(job.comparison, job.target):
@@ -93,7 +93,7 @@ def _is_newer(path: str, other: str) -> bool:
 def _upscale_images(
     jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
 ) -> Iterator[Failure]:
-    """Read the next image and write the last one while one is computed. No other images are in memory."""
+    """Upscale an image while the next one is read and the last one is written. Only these three are in memory."""
     with (
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
@@ -107,7 +107,7 @@ def _upscale_images(
                 before = reading.popleft().result()
                 check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
                 if is_animated(job.source):
-                    logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
+                    logging.info("%s: is animated; only its first frame is upscaled", printable(job.source))
                 after = upscale_image(before, upscale, outscale, progress.update)
             except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, _why(error))
@@ -118,20 +118,20 @@ def _upscale_images(
 
 
 def _pixels(job: Job) -> int:
-    with contextlib.suppress(Exception):  # is told when it is read
+    with contextlib.suppress(Exception):  # errors are reported when the file is read
         return math.prod(read_size(job.source))
     return 0
 
 
 def _why(error: Exception) -> str:
-    """Return why nothing could be made of a file, in one line."""
+    """Return in one line why a file could not be upscaled."""
     if isinstance(error, OUT_OF_MEMORY):
         return "too large for the memory of this machine"
     return str(error) if isinstance(error, ImageError | UserError) else fault(error)
 
 
 def _why_not_written(target: str, error: Exception) -> str:
-    """Return why a result could not be written, in one line."""
+    """Return in one line why a result could not be written."""
     if isinstance(error, (ImageError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
         return f"{printable(target)} cannot be written: {reason(error)}"
     return _why(error)

@@ -21,18 +21,18 @@ from pyimagesearch.inference.video_formats import (
 )
 
 ENDINGS = tuple(dict.fromkeys(IMAGE_ENDINGS + (".apng",) + VIDEO_ENDINGS))
-"""What the names of files end with that are taken from folders."""
+"""The file name endings of images and videos in folders."""
 
 
 class Job(NamedTuple):
-    """A file to be upscaled, and where the result goes; an animated image can be upscaled as a video."""
+    """A file to upscale and the path of its result. The result of an animated image can be a video."""
 
     source: str
     target: str
 
     @property
     def is_video(self) -> bool:
-        """Whether the result is a video, and not an image."""
+        """Whether the result is a video."""
         return self.target.lower().endswith(RESULT_ENDINGS)
 
     @property
@@ -50,20 +50,20 @@ def plan(
     animated: bool = False,
     video_ending: str = VideoSettings().ending,
 ) -> list[Job]:
-    """Return the jobs that inputs ask for.
+    """Return a job for each image and video of the inputs.
 
     Args:
-        inputs: files, folders, whose subfolders are mirrored below `output`, and patterns such as `scans/*.tif`.
-        output: the folder of the results; what folders and patterns have in it is no input. Or, for a single input,
-            the file that is the result.
+        inputs: files, folders and patterns such as `scans/*.tif`. Subfolders are mirrored below `output`.
+        output: the folder of the results, or for a single input the path of the result. Files in this folder are not
+            inputs.
         form: one of `image_io.FORMATS`.
         compare: whether comparisons will be written, too.
         animated: whether animated images become videos.
-        video_ending: what the names of the results of videos end with.
+        video_ending: the file name ending of upscaled videos.
 
     Raises:
-        UserError: there is no such input, or nothing in it, or a result would take the place of an input or of another,
-            or all are videos and what reads them is not installed.
+        UserError: an input does not exist or is empty, a result would overwrite an input or another result, or all
+            inputs are videos and PyAV is not installed.
     """
     if "://" in output:
         raise UserError(f"{output}: results are written to this machine only; give a folder on it")
@@ -84,7 +84,7 @@ def plan(
 
 
 def _full_name(name: str, target: str) -> str:
-    """Return the name of a result that keeps its source's ending: those of a.jpg and a.png differ."""
+    """Return a name that includes the ending of the source. It keeps the results of a.jpg and a.png apart."""
     return name + os.path.splitext(target)[1]
 
 
@@ -94,28 +94,26 @@ def _place(output: str, target: str) -> str:
 
 
 def is_file_name(output: str) -> bool:
-    """Return whether the place of the results names a file, not a folder."""
+    """Return whether the output is the path of a file, not of a folder."""
     return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in (*ENDING_FORMATS, *RESULT_ENDINGS)
 
 
 def choose_format(output: str, form: str | None) -> str:
-    """Return the format of the results: `form` if given, or the name of the only result, or PNG.
+    """Return the format of the results: `form` if given, else that of the file name `output`, else PNG.
 
     Raises:
-        UserError: those two disagree.
+        UserError: `form` and the file name disagree.
     """
     named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
     if named and form and named != form:
-        raise UserError(
-            f"{output}: its name is one of {named}, not of the format {form}; give the name or the format alone"
-        )
+        raise UserError(f"{output}: the name is one of {named}, but the format is {form}; give only one of the two")
     return named or form or "png"
 
 
 def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
     """Return the job whose result is the file `output`."""
     if len(jobs) > 1 or os.path.isdir(inputs[0]):
-        raise UserError(f"{output}: names one file, but the input is not one file; give a folder")
+        raise UserError(f"{output}: is one file, but the input has several; give a folder")
     (job,) = jobs
     if job.is_video != output.lower().endswith(RESULT_ENDINGS):
         kind = ", ".join(RESULT_ENDINGS if job.is_video else ENDING_FORMATS)
@@ -130,13 +128,13 @@ def _check(jobs: Sequence[Job], compare: bool) -> None:
     for job in jobs:
         for target in (job.target, job.comparison) if compare else (job.target,):
             if os.path.realpath(target) in sources:
-                raise UserError(f"{target}: an input and a result at once; choose another folder for results")
+                raise UserError(f"{target}: is an input and a result at once; choose another output folder")
             if (other := targets.setdefault(os.path.realpath(target), job.source)) != job.source:
                 raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as the input")
 
 
 def _find(path: str, output: str) -> list[tuple[str, str]]:
-    """Return the files that an input means, and for each its path below the folder of the results."""
+    """Return the files of an input, each with the path of its result below the output folder."""
     if os.path.isdir(path):
         return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
     files = [path] if os.path.exists(path) else _matching(path, output)
@@ -144,9 +142,9 @@ def _find(path: str, output: str) -> list[tuple[str, str]]:
 
 
 def _matching(pattern: str, output: str) -> list[str]:
-    """Return the images and videos that a pattern means, except results of before, if there are others."""
+    """Return the images and videos that match a pattern. Leave out earlier results if there are other files."""
     literal, parts = "", list(pathlib.PurePath(pattern).parts)
-    while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder called "[2020]" is that folder
+    while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder can have a name like "[2020]"
         literal = os.path.join(literal, parts.pop(0))
     files = glob.glob(os.path.join(glob.escape(literal), *parts), recursive=True)
     files = sorted(filter(os.path.isfile, files))
@@ -155,24 +153,24 @@ def _matching(pattern: str, output: str) -> list[str]:
     readable = [file for file in files if file.lower().endswith(ENDINGS)]
     _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
     if not readable:
-        raise UserError(f"{pattern}: nothing of it ends with {', '.join(ENDINGS)}")
+        raise UserError(f"{pattern}: no matching file ends with {', '.join(ENDINGS)}")
     return [file for file in readable if not _lies_in(file, output)] or readable
 
 
 def _below(folder: str, output: str) -> list[str]:
-    """Return the images and videos of a folder, except results of before."""
+    """Return the images and videos of a folder, without earlier results."""
     if os.path.realpath(folder) == os.path.realpath(output):
-        raise UserError(f"{output}: an input and the results at once; give another folder")
+        raise UserError(f"{output}: is the input and the output at once; give another output folder")
     files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
     if not files:
-        raise UserError(f"{folder}: nothing in it ends with {', '.join(ENDINGS)}")
+        raise UserError(f"{folder}: no file in it ends with {', '.join(ENDINGS)}")
     _tell_unread(folder, others)
     return files
 
 
 def _tell_unread(place: str, files: Sequence[str]) -> None:
     if files:
-        logging.info("%s: left out what is of no kind read: %s", printable(place), kinds(files))
+        logging.info("%s: left out files of other types: %s", printable(place), kinds(files))
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""Videos, upscaled frame by frame; an interrupted upscaling resumes where it stopped."""
+"""Upscale videos frame by frame. An interrupted upscaling resumes where it stopped."""
 
 import collections
 import contextlib
@@ -22,11 +22,11 @@ from pyimagesearch.inference.video_reading import Animation, Frame, Video, open_
 from pyimagesearch.inference.video_writing import Writer, can_encode
 
 SEGMENT = 100
-"""How many frames are stored together until the video is complete."""
+"""The number of frames that are stored together until the video is complete."""
 
 _STORED = VideoSettings("ffv1")
-_AHEAD = 2  # frames that wait between decoding, computing and encoding
-_PACE = 30  # seconds between lines on the progress
+_AHEAD = 2  # frames in each queue: decoded ones and computed ones
+_PACE = 30  # seconds between progress lines
 
 Item = TypeVar("Item")
 Upscale = Callable[[np.ndarray], np.ndarray]
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 class _Result(NamedTuple):
-    """A frame, what was made of it, uint8 RGB [H, W, 3], and the segment that it is to be stored in, if it is new."""
+    """A frame, its upscaled pixels, uint8 RGB [H, W, 3], and the segment to store it in. None: it is already stored."""
 
     frame: Frame
     pixels: np.ndarray
@@ -48,26 +48,26 @@ def upscale_video(
     progress: Progress = lambda frames, total: None,
     settings: VideoSettings | None = None,
 ) -> list[int]:
-    """Upscale a video, or resume what an interrupted call for the same video began.
+    """Upscale a video, or resume an interrupted call for the same video.
 
-    Upscaled frames are stored without loss in segments, in a folder beside `target`, until the video is complete.
-    Segments of another video, or that another `upscale` has made, are not taken: to tell, it is first given an image
-    of noise. Frames keep their times. A frame that cannot be decoded is named in a warning, and the frame before it is
-    shown for longer. Decoding, computing and encoding overlap.
+    Until the video is complete, the upscaled frames are stored without loss in segments. The segments are in a folder
+    beside `target`. Segments of another video or of another `upscale` are deleted. To recognize another `upscale`, the
+    function first upscales an image of noise. Frames keep their times. A frame that cannot be decoded is named in a
+    warning, and the frame before it is shown longer. Decoding, computing and encoding overlap.
 
     Args:
-        source: the video, or an animated image.
-        target: where the result goes; its ending is one of `video_formats.RESULT_ENDINGS`.
-        upscale: from uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]; it is called in a thread of its own.
-        progress: is told how many more frames are finished, and how many there are in all.
-        settings: how the result is encoded; by default H.264.
+        source: the path of the video or animated image.
+        target: the path of the result. It ends with one of `video_formats.RESULT_ENDINGS`.
+        upscale: maps uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]. It is called in a separate thread.
+        progress: is called with the number of frames finished since the last call and the number of all frames.
+        settings: the encoding of the result, H.264 by default.
 
     Returns:
-        The numbers of the damaged frames, from 0.
+        The numbers of the damaged frames, counted from 0.
 
     Raises:
-        UserError: the source is not a video; the target has another ending or is the source; the codec has no frames
-            of that size; there is too little space on the disk. Finished segments stay.
+        UserError: the source is not a video, the target has another ending or is the source, the codec does not
+            support the frame size, or there is too little disk space. Finished segments are kept.
     """
     settings = settings or VideoSettings()
     _check_target(source, target, settings)
@@ -79,23 +79,23 @@ def upscale_video(
     shutil.rmtree(folder)
     if damaged := sorted(video.damaged):
         numbers = ", ".join(map(str, damaged))
-        logging.warning("%s: damaged frames, in place of which the one before may be shown: %s", source, numbers)
+        logging.warning("%s: damaged frames, which may show the frame before: %s", source, numbers)
     return damaged
 
 
 def _check_target(source: str, target: str, settings: VideoSettings) -> None:
     if "://" in target:
-        raise UserError(f"{target}: videos are written to this machine only; choose a path here")
+        raise UserError(f"{target}: videos can only be written to this machine; choose a local path")
     if not target.lower().endswith(RESULT_ENDINGS):
-        raise UserError(f"{target}: videos are not written in that format; choose a name that ends in .mp4")
+        raise UserError(f"{target}: the format is not supported for videos; choose a name that ends in .mp4")
     if settings.codec == "ffv1" and not target.lower().endswith(settings.ending):
-        raise UserError(f"{target}: does not hold the codec ffv1; choose a name that ends in {settings.ending}")
+        raise UserError(f"{target}: does not support the codec ffv1; choose a name that ends in {settings.ending}")
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
-        raise UserError(f"{target}: is the video that is to be upscaled; choose another name for the result")
+        raise UserError(f"{target}: is the source; choose another name for the result")
 
 
 def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: VideoSettings) -> None:
-    """Make the folder for the segments, or empty it of those that were made otherwise; check size and disk space."""
+    """Create the folder of the segments and delete segments that do not fit. Check the frame size and disk space."""
     plan, sample = os.path.join(folder, "plan.txt"), os.path.join(folder, "sample.npy")
     made_from, image = f"{video.identity}, segments of {SEGMENT} frames, {_STORED}", video.first.image
     shape = video.first.rgb(image.width, image.height).shape
@@ -105,7 +105,7 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
         _remove_damaged(folder)
         return
     if os.path.exists(folder):
-        logging.info("%s: holds nothing of this video by this model, starting over", folder)
+        logging.info("%s: was made from another video or model; starting over", folder)
         shutil.rmtree(folder)
     with written_whole(sample) as aside:
         np.save(aside, noise)
@@ -116,7 +116,7 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
 def _check_size(source: str, settings: VideoSettings, height: int, width: int) -> None:
     if not can_encode(settings, width + width % 2, height + height % 2):
         raise UserError(
-            f"{source}: would become {width}x{height}, more than {settings.codec} has; make it smaller first"
+            f"{source}: would become {width}x{height}, larger than {settings.codec} supports; make it smaller first"
         )
 
 
@@ -126,12 +126,12 @@ def _read(path: str) -> str:
 
 
 def _is_alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether the same model made both images, perhaps on different devices."""
+    """Return whether one model made both images, possibly on different devices."""
     return one.shape == other.shape and float(np.abs(one.astype(np.int16) - other).mean()) < 0.5
 
 
 def _stored_size(folder: str, video: Video | Animation, height: int, width: int) -> int:
-    """Return about how many bytes a frame takes in a segment, after the first one, enlarged."""
+    """Estimate the bytes of a frame in a segment. The estimate is the size of the first frame, interpolated."""
     first = video.first
     path = os.path.join(folder, "size.mkv")
     pixels = first.rgb(*((height, width) if first.is_transposed else (width, height)))
@@ -143,17 +143,17 @@ def _stored_size(folder: str, video: Video | Animation, height: int, width: int)
 
 
 def _check_space(folder: str, needed: float) -> None:
-    """See that there is space for so many bytes of segments."""
+    """Raise an error if the disk has less space than `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: about {needed / 1e9:.1f} GB more are needed there until the video is finished and "
-            f"{free / 1e9:.1f} GB are free; make room and repeat the command, which resumes"
+            f"{folder}: needs about {needed / 1e9:.1f} GB more until the video is finished, but only "
+            f"{free / 1e9:.1f} GB are free; free some space and repeat the command, which resumes"
         )
 
 
 def _overlapped(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items, of which the next few are made meanwhile in a thread."""
+    """Yield items while a thread computes the next ones."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
         made = collections.deque(pool.submit(next, iterator, end) for _ in range(_AHEAD))
@@ -163,7 +163,7 @@ def _overlapped(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _upscaled(video: Video | Animation, folder: str, upscale: Upscale) -> Iterator[_Result]:
-    """Yield all results in order, those that are stored and those that are computed now."""
+    """Yield the results of all frames in order. Those in segments are read, the others are computed."""
     width, height = video.first.image.width, video.first.image.height
     frames = _overlapped(video.frames())
     for first in itertools.count(0, SEGMENT):
@@ -186,11 +186,11 @@ def _stored(path: str, frames: Iterator[Frame]) -> Iterator[_Result]:
 
 
 def _remove_damaged(folder: str) -> None:
-    """Remove segments that are not what they were when they were finished."""
+    """Remove segments whose content has changed since they were finished."""
     for path in sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".mkv")):
         if not os.path.exists(_digest_of(path)) or _read(_digest_of(path)) != _digest(path):
             os.remove(path)
-            logging.warning("%s: was damaged; its frames are made again", path)
+            logging.warning("%s: is damaged; its frames are computed again", path)
 
 
 def _digest_of(path: str) -> str:
@@ -209,19 +209,19 @@ def _write(path: str, text: str) -> None:
 
 @contextlib.contextmanager
 def _writing(path: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is written into one line."""
+    """Report an error while writing a file in one line."""
     try:
         yield
     except av.FFmpegError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room on the disk and repeat the command, which resumes"
+            f"{path}: cannot be written ({error.strerror}); free some disk space and repeat the command, which resumes"
         ) from error
 
 
 def _encode(
     results: Iterator[_Result], video: Video | Animation, writer: Writer, folder: str, progress: Progress
 ) -> None:
-    """Write results to the video, and those that are new to their segments."""
+    """Write all results to the video, and new results to their segments."""
     pace = _Pace(video)
     for path, some in itertools.groupby(results, key=lambda result: result.segment):
         with _segment(path, video) as store:
@@ -239,7 +239,7 @@ def _encode(
 
 @contextlib.contextmanager
 def _segment(path: str | None, video: Video | Animation) -> Iterator[Callable[[Frame, np.ndarray], None]]:
-    """Yield what stores a frame in a segment, which is there when the block ends well; without a path, nothing does."""
+    """Yield a function that stores frames in a segment. It stores nothing if `path` is None."""
     if path is None:
         yield lambda frame, pixels: None
         return
@@ -250,7 +250,7 @@ def _segment(path: str | None, video: Video | Animation) -> Iterator[Callable[[F
 
 
 class _Pace:
-    """Says now and then how fast frames are made, and how long it will take."""
+    """Logs the speed and the time left every `_PACE` seconds."""
 
     def __init__(self, video: Video | Animation) -> None:
         self.done = 0
@@ -268,7 +268,7 @@ class _Pace:
             rate = self._made / (now - self._began)
             left = max(0, self._video.count - self.done) / rate
             logging.info(
-                "%s: %d of %d frames, %.3g frames a second, about %s left",
+                "%s: %d of %d frames, %.3g frames/s, about %s left",
                 *(printable(self._video.path), self.done, self._video.count, rate, _in_words(left)),
             )
 

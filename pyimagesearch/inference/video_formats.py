@@ -1,4 +1,4 @@
-"""Which files are videos, and how results are written; known without PyAV, which is optional."""
+"""File name endings and encodings of videos. This module does not need PyAV, which is optional."""
 
 import dataclasses
 import importlib.util
@@ -8,20 +8,20 @@ from typing import Any
 from PIL import Image
 
 CODECS = ("h264", "hevc", "ffv1")
-"""How results can be encoded; ffv1 is without loss."""
+"""The codecs of results. ffv1 is lossless."""
 
 VIDEO_ENDINGS = (
     *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm"),
     *(".wmv", ".y4m"),
 )
-"""What the names of videos end with, in a folder."""
+"""The file name endings of videos."""
 
 ANIMATED_ENDINGS = (".apng", ".gif", ".png", ".webp")
-"""What the names of images end with that can be animated."""
+"""The file name endings of images that can be animated."""
 
 RESULT_ENDINGS = (".mp4", ".mkv", ".mov")
-"""What the names of the results of videos can end with."""
+"""The file name endings of upscaled videos."""
 
 NO_PYAV = "videos are read by PyAV, which is not installed; install it with pip install -r requirements-video.txt"
 """The error message if PyAV is missing."""
@@ -29,33 +29,33 @@ NO_PYAV = "videos are read by PyAV, which is not installed; install it with pip 
 
 @dataclasses.dataclass(frozen=True)
 class VideoSettings:
-    """How results are encoded: `crf` is the quality of h264 and hevc, 0 the best and 51 the worst."""
+    """The encoding of results. `crf` is the quality of h264 and hevc: 0 is the best, 51 the worst."""
 
     codec: str = "h264"
     crf: int = 17
 
     @property
     def ending(self) -> str:
-        """What the names of results end with: browsers do not play FFV1, and .mp4 does not hold it."""
+        """The file name ending of results. FFV1 is written to .mkv because .mp4 does not support it."""
         return ".mkv" if self.codec == "ffv1" else ".mp4"
 
     @property
     def described(self) -> dict[str, Any]:
-        """What results depend on."""
+        """The settings that change the result."""
         return {"codec": self.codec} if self.codec == "ffv1" else dataclasses.asdict(self)
 
 
 def is_available() -> bool:
-    """Return whether PyAV is installed, without which no video is read."""
+    """Return whether PyAV, which reads and writes videos, is installed."""
     return importlib.util.find_spec("av") is not None
 
 
 def is_animated(path: str) -> bool:
-    """Return whether a file is an image of more than one frame; a file that cannot be read is not."""
+    """Return whether a file is an image of several frames. Return False if it cannot be read."""
     if not path.lower().endswith(ANIMATED_ENDINGS) or not os.path.isfile(path):
         return False
     try:
         with Image.open(path) as image:
             return bool(getattr(image, "is_animated", False))
-    except Exception:  # what is wrong with it is told when it is read
+    except Exception:  # errors are reported when the file is read
         return False

@@ -1,4 +1,4 @@
-"""Frames of videos and of animated images, each with its time, upright, deinterlaced and in RGB."""
+"""Read the frames of videos and animated images, with their times, upright, deinterlaced and in RGB."""
 
 import bisect
 import contextlib
@@ -20,7 +20,7 @@ from pyimagesearch.files import printable
 from pyimagesearch.inference.video_formats import ANIMATED_ENDINGS
 
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-"""How colours are converted: without rounding down and without mixing neighbours more than needed."""
+"""The flags of colour conversion: accurate rounding, and full chroma resolution where possible."""
 
 LIMITED, FULL = 1, 2  # AVColorRange
 _MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M} | dict.fromkeys(
@@ -28,11 +28,11 @@ _MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M} |
 )
 _MATRICES |= dict.fromkeys((9, 10), Colorspace.BT2020)  # of AVColorSpace
 _CLOCK_OF_ITS_OWN = av.format.Flags.ts_discont.value
-_DEFAULT_RATE = Fraction(25)  # frames a second, where a file does not tell
+_DEFAULT_RATE = Fraction(25)  # frames a second, if the file does not say
 
 
 class Frame(NamedTuple):
-    """A frame, as decoded, its time and duration in seconds, and the matrix that turns it upright: a, b, c, d."""
+    """A decoded frame, its time and duration in seconds, and the matrix a, b, c, d that turns it upright."""
 
     time: Fraction
     duration: Fraction
@@ -41,11 +41,11 @@ class Frame(NamedTuple):
 
     @property
     def is_transposed(self) -> bool:
-        """Whether rows become columns."""
+        """Whether turning exchanges rows and columns."""
         return abs(self.matrix[1]) > abs(self.matrix[0])
 
     def rgb(self, width: int, height: int) -> np.ndarray:
-        """Return the frame as uint8 RGB, upright; `width` and `height` are those before it is turned."""
+        """Return the frame upright, uint8 RGB [H, W, 3]. `width` and `height` are the size before turning."""
         across, down = (self.matrix[2], self.matrix[1]) if self.is_transposed else (self.matrix[0], self.matrix[3])
         pixels = _as_rgb(self.image, width, height).to_ndarray()
         pixels = pixels.swapaxes(0, 1) if self.is_transposed else pixels
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
 
 def is_hd(width: int, height: int) -> bool:
-    """Return whether colours of a video of this size are by convention those of BT.709, else those of BT.601."""
+    """Return whether a video of this size is in BT.709 by convention. Smaller videos are in BT.601."""
     return width >= 1280 or height > 576
 
 
@@ -74,7 +74,7 @@ def _as_rgb(image: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
 
 
 class _Source:
-    """A file that is read more than once."""
+    """A file that is read several times and must not change."""
 
     path: str
 
@@ -82,17 +82,17 @@ class _Source:
         self._status = self._current()
 
     def check_unchanged(self) -> None:
-        """See that the file is still what it was.
+        """Check that the file has not changed.
 
         Raises:
-            UserError: it is not.
+            UserError: the file has changed.
         """
         if self._current() != self._status:
-            raise UserError(f"{self.path}: was changed meanwhile; repeat the command")
+            raise UserError(f"{self.path}: was changed while it was read; repeat the command")
 
     @property
     def identity(self) -> str:
-        """What tells the file from what it was before."""
+        """A text that changes with the file."""
         return str(self._status)
 
     def _current(self) -> tuple[int, int] | None:
@@ -104,15 +104,15 @@ class _Source:
 
 @dataclasses.dataclass
 class Video(_Source):
-    """A video file, looked through once: the times of its packets and its first frame."""
+    """A video file, with the times of its packets and its first frame."""
 
     path: str
 
     def __post_init__(self) -> None:
-        """Read the file without decoding it.
+        """Read all packets and decode the first frame.
 
         Raises:
-            UserError: FFmpeg does not read it, or it holds no video.
+            UserError: FFmpeg cannot read the file, or it has no frame that can be decoded.
         """
         super().__post_init__()
         self.damaged: set[int] = set()
@@ -132,19 +132,19 @@ class Video(_Source):
         if self.first.is_transposed:
             self.ratio = 1 / self.ratio
         if any(component.is_alpha for component in self.first.image.format.components):
-            self._say("its transparency is left out")
+            self._say("transparency is left out")
         self.damaged.clear()
 
     @property
     def count(self) -> int:
-        """How many frames there are, those among them that cannot be decoded."""
+        """The number of frames. Damaged frames count."""
         return len(self._times)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames in the order of their times, which all differ; note the numbers of damaged ones."""
+        """Yield the frames in the order of their times. No two times are equal. Collect damaged frames in `damaged`."""
         with open_container(self.path) as container:
             stream = _video_stream(self.path, container)
-            stream.thread_type = "SLICE"  # with threads for frames, errors are told late
+            stream.thread_type = "SLICE"  # with frame threads, errors are reported late
             last = None
             for image in self._deinterlaced(self._decoded(container, stream)):
                 base = image.time_base or self.time_base
@@ -170,11 +170,11 @@ class Video(_Source):
         self.damaged.add(max(0, bisect.bisect_right(self._times, time or 0) - 1))
 
     def _deinterlaced(self, images: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Give frames from the first interlaced one on to a filter, which leaves progressive ones as they are."""
+        """Filter all frames from the first interlaced frame on. The filter does not change progressive frames."""
         graph = None
         for image in images:
             if graph is None and image.interlaced_frame:
-                self._say("is interlaced, and deinterlaced here")
+                self._say("is interlaced; it is deinterlaced")
                 graph = _deinterlacer(image, self.time_base)
             if graph is None:
                 yield image
@@ -192,11 +192,11 @@ class Video(_Source):
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Yield the packets of a stream, as far as the file can be read, and one that flushes the decoder."""
+    """Yield the packets of a stream that can be read, and an empty packet that flushes the decoder."""
     try:
         yield from container.demux(stream)
     except av.FFmpegError:
-        logging.warning("%s: is damaged or cut off; the rest of it is lost", printable(container.name))
+        logging.warning("%s: is damaged or truncated; the rest is lost", printable(container.name))
 
 
 def _when(packet: av.Packet) -> int:
@@ -232,12 +232,12 @@ def open_container(path: str) -> av.container.InputContainer:
     """Open a file for reading.
 
     Raises:
-        UserError: FFmpeg does not read it.
+        UserError: FFmpeg cannot read it.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such video")
     try:
-        # With its protocol, a name is never taken for an address or a pattern of numbered images.
+        # With "file:", a name is never read as an address or as a pattern of numbered images.
         return av.open(f"file:{os.path.abspath(path)}", metadata_errors="replace")
     except (av.FFmpegError, UnicodeError) as error:
         raise UserError(f"{path}: not a video that FFmpeg can read") from error
@@ -251,7 +251,7 @@ def _video_stream(path: str, container: av.container.InputContainer) -> av.Video
 
 
 def clock_start(container: av.container.InputContainer) -> Fraction:
-    """Return the time, in seconds, at which a file begins: that of broadcasts is any; of others it is 0."""
+    """Return the start time of a file in seconds. It is any time in broadcasts, and 0 in other files."""
     starts = [stream.start_time * stream.time_base for stream in container.streams if stream.start_time is not None]
     return min(starts, default=Fraction(0)) if container.format.flags & _CLOCK_OF_ITS_OWN else Fraction(0)
 
@@ -282,18 +282,20 @@ class Animation(_Source):
 
     @functools.cached_property
     def count(self) -> int:
-        """How many frames there are."""
+        """The number of frames."""
         with Image.open(self.path) as image:
             return image.n_frames
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames, over white where they are transparent."""
+        """Yield the frames over a white background."""
         time = Fraction(0)
         with Image.open(self.path) as image:
             for frame in ImageSequence.Iterator(image):
                 shown = frame.convert("RGBA")
                 shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
-                duration = Fraction(round(frame.info.get("duration") or 100), 1000)  # browsers take 0 for 0.1 s
+                duration = Fraction(
+                    round(frame.info.get("duration") or 100), 1000
+                )  # browsers show frames of duration 0 for 0.1 s
                 yield Frame(time, duration, av.VideoFrame.from_ndarray(np.asarray(shown), format="rgb24"))
                 time += duration
 
@@ -302,7 +304,7 @@ def open_video(path: str) -> Video | Animation:
     """Open a video or an animated image.
 
     Raises:
-        UserError: there is none, or none of its frames can be decoded.
+        UserError: there is no such file, or no frame of it can be decoded.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such video")

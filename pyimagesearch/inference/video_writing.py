@@ -1,4 +1,4 @@
-"""Encoding of results, with the sound, the subtitles and all that describes the source."""
+"""Encode results, with the audio, the subtitles and the metadata of the source."""
 
 import contextlib
 import logging
@@ -19,19 +19,28 @@ from pyimagesearch.inference.video_reading import EXACT, FULL, LIMITED, Animatio
 
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}
 _LOSSLESS = {"level": "3", "slices": "4", "slicecrc": "1", "g": "1"}
-_BT709, _BT601, _UNSPECIFIED = 1, 6, 2  # as AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic number them
+_BT709, _BT601, _UNSPECIFIED = 1, 6, 2  # in AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 _ENDING_CODECS = {".mkv": ("aac", "subrip"), ".mp4": ("aac", "mov_text"), ".mov": ("aac", "mov_text")}
 _PLAYED_IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus", "mov_text"}
 _TEXT = {"ass", "mov_text", "ssa", "subrip", "text", "webvtt"}
 _OF_THE_FILE = {"brands", "compatible_brands", "duration", "encoder", "major_brand", "minor_version"}
-_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # of AAC, by the number of channels
+_LAYOUTS = (
+    "mono",
+    "stereo",
+    "3.0",
+    "4.0",
+    "5.0",
+    "5.1",
+    "6.1",
+    "7.1",
+)  # of AAC, in the order of the number of channels
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
-_DELAY = Fraction(1, 10)  # seconds, at most, of sound that only prepares the decoder
+_DELAY = Fraction(1, 10)  # maximum in seconds of the audio before the start, which prepares the decoder
 _QUICKTIME_PLACE = "com.apple.quicktime.location.ISO6709"
 
 
 def options(settings: VideoSettings) -> dict[str, str]:
-    """Return what an encoder is told."""
+    """Return the options of the encoder."""
     if settings.codec == "ffv1":
         return dict(_LOSSLESS)
     quiet = {"x265-params": "log-level=error:info=0"} if settings.codec == "hevc" else {}
@@ -39,16 +48,16 @@ def options(settings: VideoSettings) -> dict[str, str]:
 
 
 class Writer:
-    """A video file that is being written. Its frames are given in order, the other tracks are taken from the source."""
+    """A video file that is being written. Frames come in order. The other tracks come from the source."""
 
     def __init__(self, path: str, source: Video | Animation, settings: VideoSettings, with_tracks: bool = True) -> None:
-        """Begin a file.
+        """Open a file for writing.
 
         Args:
-            path: ends in one of `video_formats.RESULT_ENDINGS`.
-            source: what the frames are made of.
-            settings: how they are encoded.
-            with_tracks: whether the file gets what else the source has; otherwise it is only for frames.
+            path: the path of the file. It ends with one of `video_formats.RESULT_ENDINGS`.
+            source: the source of the frames.
+            settings: the encoding of the frames.
+            with_tracks: whether to copy the other tracks, the chapters and the metadata of the source.
         """
         matroska = path.lower().endswith(".mkv")
         told = {} if matroska else {"movflags": "+faststart"}
@@ -65,7 +74,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Write what is left, if all went well, and close the files."""
+        """Write the remaining packets if there was no error, and close the files."""
         try:
             if kind is None and self._stream:
                 self._mux(self._lasting(self._stream.encode(None)))
@@ -81,7 +90,12 @@ class Writer:
                     self._container.close()
 
     def write(self, frame: Frame, pixels: np.ndarray) -> None:
-        """Write a frame: uint8 RGB [H, W, 3], to be shown when `frame` is."""
+        """Write a frame.
+
+        Args:
+            frame: the frame of the source. It has the time and the duration.
+            pixels: the upscaled frame, uint8 RGB [H, W, 3].
+        """
         pixels = padded(pixels) if self._settings.codec != "ffv1" else pixels
         if not self._stream:
             self._begin(frame, *pixels.shape[:2])
@@ -103,8 +117,8 @@ class Writer:
             self._container.mux(packet)
 
     def _lasting(self, packets: list[av.Packet]) -> list[av.Packet]:
-        """Make the last packet end when the last frame does: .mp4 has the sum of durations for that of the video."""
-        if packets and self._first_dts is None:  # of few frames, some encoders tell no right decoding times
+        """Set the end of the last packet to that of the last frame. An .mp4 lasts as long as its packets."""
+        if packets and self._first_dts is None:  # for few frames, some encoders return wrong decoding times
             in_order = sorted(packet.pts for packet in packets)
             delay = max(due - packet.pts for due, packet in zip(in_order, packets, strict=True))
             for due, packet in zip(in_order, packets, strict=True):
@@ -130,7 +144,7 @@ class Writer:
         )
 
     def _begin(self, frame: Frame, height: int, width: int) -> None:
-        """Add all streams; they have to be there before the first packet."""
+        """Add all streams. They must exist before the first packet."""
         source, settings = self._source, self._settings
         stream = self._container.add_stream(_ENCODERS[settings.codec], source.rate, options(settings))
         context = stream.codec_context
@@ -144,7 +158,7 @@ class Writer:
         self._stream = stream
         if self._with_tracks and settings.codec == "ffv1" and source.ratio != 1:
             told = printable(source.path), source.ratio.numerator, source.ratio.denominator
-            logging.warning("%s: its sample aspect ratio, %d:%d, is left out: .mkv gets none with ffv1", *told)
+            logging.warning("%s: the sample aspect ratio %d:%d is lost: ffv1 in .mkv does not store it", *told)
         if self._with_tracks and isinstance(source, Video):
             self._tracks = _Tracks(source, self._container, _ending(self._container.name))
 
@@ -163,11 +177,11 @@ def _configure(context: av.VideoCodecContext, settings: VideoSettings, width: in
     context.color_range = LIMITED
     context.colorspace = _BT709 if is_hd(width, height) else _BT601
     if settings.codec == "hevc":
-        context.codec_tag = "hvc1"  # the one that Apple's players know
+        context.codec_tag = "hvc1"  # required by Apple's players
 
 
 def can_encode(settings: VideoSettings, width: int, height: int) -> bool:
-    """Return whether a codec takes frames of this size."""
+    """Return whether a codec supports frames of this size in pixels."""
     context = av.CodecContext.create(_ENCODERS[settings.codec], "w")
     _configure(context, settings, width, height)
     context.time_base, context.framerate, context.options = Fraction(1, 25), Fraction(25), options(settings)
@@ -179,7 +193,7 @@ def can_encode(settings: VideoSettings, width: int, height: int) -> bool:
 
 
 def padded(pixels: np.ndarray) -> np.ndarray:
-    """Return an image [H, W, 3] whose sides are even, as yuv420p needs: the last row or column is repeated."""
+    """Make the sides of an image [H, W, 3] even, for yuv420p. The last row or column is repeated."""
     height, width, _ = pixels.shape
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else pixels
 
@@ -193,12 +207,12 @@ def _ending(path: str) -> str:
 
 
 def _described(metadata: dict[str, str]) -> dict[str, str]:
-    """Return what metadata tell of a video, without what they tell of the file."""
+    """Return the metadata of a video without those of its file format."""
     return {key: value for key, value in metadata.items() if key.lower() not in _OF_THE_FILE}
 
 
 class _Tracks:
-    """What a source has besides its video: is copied to a result, in step with the frames of that."""
+    """The audio, subtitles, chapters and metadata of a source, copied to a result in step with its frames."""
 
     def __init__(self, source: Video, output: av.container.OutputContainer, ending: str) -> None:
         self._container = open_container(source.path)
@@ -222,7 +236,7 @@ class _Tracks:
         self._container.close()
 
     def copy_until(self, time: Fraction | None) -> None:
-        """Write all packets until a time in seconds, or all that are left."""
+        """Write all packets until a time in seconds. None: write all packets that remain."""
         while self._next and (time is None or _start(self._next) - self._shift <= time):
             self._write(self._next)
             self._next = next(self._packets, None)
@@ -233,7 +247,7 @@ class _Tracks:
                     self._output.mux(stream.encode(None))
 
     def _demuxed(self, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
-        with contextlib.suppress(av.FFmpegError):  # told when the frames are read
+        with contextlib.suppress(av.FFmpegError):  # is reported when the frames are read
             yield from (packet for packet in self._container.demux(streams) if packet.size)
 
     def _describe(self) -> None:
@@ -245,7 +259,7 @@ class _Tracks:
             self._output.set_chapters(chapters)
 
     def _add(self, stream: av.stream.Stream, matroska: bool) -> None:
-        """Add a track to the result: copied, else converted, else named."""
+        """Copy a track to the result, or else convert it. If neither is possible, name it in a warning."""
         codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
         is_cover = stream.type == "video" and stream.disposition & Disposition.attached_pic and not matroska
         allowed = self._output.supported_codecs if self._output.format.name != "mp4" else _PLAYED_IN_MP4
@@ -256,7 +270,7 @@ class _Tracks:
                 self._copied[stream.index] = self._output.add_stream_from_template(stream, opaque=True)
             elif stream.type == "audio" or codec in _TEXT:
                 self._convert(stream, codec)
-            elif stream.type != "data" or not self._container.chapters():  # the names of chapters are a track in .mp4
+            elif stream.type != "data" or not self._container.chapters():  # in .mp4, the names of chapters are a track
                 self._tell(stream, f"{codec}) is left out: the result cannot hold it")
         except (av.FFmpegError, ValueError) as error:
             self._tell(stream, f"{codec}) is left out: {error}")
@@ -291,13 +305,13 @@ class _Tracks:
         index = packet.stream.index
         time = _start(packet)
         if packet.is_discard and not -_DELAY < time < 0:
-            return  # cut out by an edit list; what is just before the start prepares the decoder
+            return  # removed by an edit list; packets just before the start prepare the decoder
         if track := self._copied.get(index):
             self._copy(packet, track)
         elif packet.stream.type == "subtitle":
             self._convert_text(packet)
         else:
-            with contextlib.suppress(av.InvalidDataError):  # damaged sound is left out
+            with contextlib.suppress(av.InvalidDataError):  # damaged audio is left out
                 for frame in packet.decode():
                     self._encode_sound(index, frame)
 
@@ -305,7 +319,7 @@ class _Tracks:
         shift = round(self._shift / packet.time_base)
         index, dts = packet.stream.index, round(_start(packet) / packet.time_base)
         if dts <= self._last.get(index, dts - 1):
-            return  # has no place in time
+            return  # its time is not after that of the packet before
         self._last[index] = dts
         packet.dts, packet.pts = dts - shift, (packet.pts if packet.pts is not None else dts) - shift
         packet.stream = track

@@ -79,7 +79,7 @@ def test_animated_images_become_videos_if_that_is_asked(place, upscale, caplog):
     assert [job.target for job in plan(paths, "out", "png", animated=True)] == ["out/moving.mp4", "out/a.png"]
     jobs = plan(["moving.*"], "first", "png")
     assert len(jobs) == 3 and list(run(jobs, upscale, "png")) == []
-    assert caplog.messages.count("moving.apng: is animated; its first frame is upscaled") == 1
+    assert caplog.messages.count("moving.apng: is animated; only its first frame is upscaled") == 1
     assert Image.open("first/moving.gif.png").size == (48, 36)
 
 

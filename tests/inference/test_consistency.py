@@ -202,4 +202,4 @@ def test_the_flag_makes_results_faithful_and_makes_them_again(tmp_path, capsys):
     assert (errors[1] <= 1).mean() > 0.95 > (errors[0] <= 1).mean()
     with pytest.raises(SystemExit):
         inference.main(["--faithful"])
-    assert "--faithful goes with --input" in capsys.readouterr().err
+    assert "--faithful needs --input" in capsys.readouterr().err

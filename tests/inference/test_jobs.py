@@ -44,7 +44,7 @@ def test_files_of_other_kinds_are_reported(place, path, caplog):
         (place / "photos" / name).write_bytes((place / "photos" / "a.png").read_bytes())
     caplog.set_level("INFO")
     jobs = plan([path], "out", "png")
-    assert f"{path}: left out what is of no kind read: 2 .pdf, 1 .txt" in caplog.messages
+    assert f"{path}: left out files of other types: 2 .pdf, 1 .txt" in caplog.messages
     assert "out/d.png" in {job.target for job in jobs}
 
 
@@ -82,7 +82,7 @@ def test_an_existing_folder_is_a_folder_with_any_name(place):
 
 @pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])
 def test_an_output_that_contradicts_the_format_is_refused(output):
-    with pytest.raises(UserError, match=f"{output}: its name is one of .*, not of the format png"):
+    with pytest.raises(UserError, match=f"{output}: the name is one of .*, but the format is png"):
         choose_format(output, "png")
 
 
@@ -131,14 +131,14 @@ def test_names_that_are_no_text_become_text(place):
     [
         (["nowhere"], "out", "nowhere: no such file or folder"),
         (["photos/*.gif"], "out", r"photos/\*.gif: no such file"),
-        (["photos/*.txt"], "out", r"photos/\*.txt: nothing of it ends with"),
-        (["empty"], "out", "empty: nothing in it ends with"),
-        (["photos"], "photos", "photos: an input and the results at once"),
-        (["photos/a.png"], "photos", "photos/a.png: an input and a result at once"),
+        (["photos/*.txt"], "out", r"photos/\*.txt: no matching file ends with"),
+        (["empty"], "out", "empty: no file in it ends with"),
+        (["photos"], "photos", "photos: is the input and the output at once"),
+        (["photos/a.png"], "photos", "photos/a.png: is an input and a result at once"),
         (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
-        (["photos"], "large.png", "large.png: names one file"),
-        (["photos/a.png", "other/a.png"], "large.png", "large.png: names one file"),
+        (["photos"], "large.png", "large.png: is one file"),
+        (["photos/a.png", "other/a.png"], "large.png", "large.png: is one file"),
         (["photos/a.png"], "large.mp4", "large.mp4: the result of photos/a.png cannot have that name"),
         (["video.mkv"], "large.png", "large.png: the result of video.mkv cannot have that name; end it with .mp4"),
     ],

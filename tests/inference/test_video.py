@@ -260,7 +260,7 @@ def test_interlaced_video_is_deinterlaced_and_said(tmp_path, target, caplog):
     before, after = combs(read(source)), combs(read(target))
     assert len(before) == len(after) == 12 and (after[2:-2] < before[2:-2] / 2).all()
     assert times_of(target) == pytest.approx(times_of(source), abs=2e-3)
-    assert caplog.messages.count(f"{source}: is interlaced, and deinterlaced here") == 1
+    assert caplog.messages.count(f"{source}: is interlaced; it is deinterlaced") == 1
 
 
 def combs(frames):
@@ -284,7 +284,7 @@ def test_transparency_is_said_to_be_left_out(tmp_path, target, caplog):
     source = write(tmp_path / "source.mkv", [smooth(number) for number in range(3)], "ffv1", "yuva420p")
     video.upscale_video(source, str(target), enlarged)
     assert len(read(target)) == 3
-    assert caplog.messages.count(f"{source}: its transparency is left out") == 1
+    assert caplog.messages.count(f"{source}: transparency is left out") == 1
 
 
 # Colours
@@ -401,7 +401,7 @@ def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
 def test_a_sample_aspect_ratio_that_cannot_be_kept_is_named(tmp_path, caplog):
     source = write(tmp_path / "source.mp4", [smooth(0)] * 3, sample_aspect_ratio=Fraction(32, 27))
     video.upscale_video(source, str(tmp_path / "a.mkv"), enlarged, settings=VideoSettings("ffv1"))
-    assert "sample aspect ratio, 32:27, is left out" in caplog.text
+    assert "sample aspect ratio 32:27 is lost" in caplog.text
 
 
 def sine(rate, channels, seconds=1.0, start=0.0):
@@ -648,7 +648,7 @@ def test_a_segment_that_was_damaged_meanwhile_is_made_again(tmp_path, source, ta
     video.upscale_video(source, str(tmp_path / "undisturbed.mp4"), enlarged)
     again = Counting()
     video.upscale_video(source, str(target), again)
-    assert again.calls == 24 and f"{segment}: was damaged; its frames are made again" in caplog.messages
+    assert again.calls == 24 and f"{segment}: is damaged; its frames are computed again" in caplog.messages
     assert target.read_bytes() == (tmp_path / "undisturbed.mp4").read_bytes()
 
 
@@ -674,9 +674,7 @@ def test_frames_that_cannot_be_decoded_are_named(tmp_path, target, caplog, capfd
     damage(source, *packets)
     interrupt(source, target, frames=22)
     assert video.upscale_video(source, str(target), enlarged) == numbers
-    assert (
-        f"damaged frames, in place of which the one before may be shown: {', '.join(map(str, numbers))}" in caplog.text
-    )
+    assert f"damaged frames, which may show the frame before: {', '.join(map(str, numbers))}" in caplog.text
     assert capfd.readouterr().err == ""
     kept = {when: image for number, (when, image) in enumerate(good.items()) if number not in numbers}
     assert times_of(target) == pytest.approx([float(when) for when in kept], abs=1e-3)
@@ -743,10 +741,10 @@ def test_names_are_never_taken_for_patterns_or_addresses(tmp_path, monkeypatch):
 
 def test_targets_that_cannot_be_written_are_told_before(source, target):
     for wrong, settings, message in (
-        ("gs://bucket/large.mp4", None, "^gs://bucket/large.mp4: videos are written to this machine only"),
+        ("gs://bucket/large.mp4", None, "^gs://bucket/large.mp4: videos can only be written to this machine"),
         (str(target.with_suffix(".webm")), None, "large.webm: .* ends in .mp4"),
-        (str(target), VideoSettings("ffv1"), "large.mp4: does not hold the codec ffv1; .* ends in .mkv"),
-        (source, None, "source.mp4: is the video that is to be upscaled"),
+        (str(target), VideoSettings("ffv1"), "large.mp4: does not support the codec ffv1; .* ends in .mkv"),
+        (source, None, "source.mp4: is the source"),
     ):
         with pytest.raises(UserError, match=message):
             video.upscale_video(source, wrong, Counting(fails_at=0), settings=settings)
@@ -759,7 +757,7 @@ def test_a_video_that_would_be_too_large_is_told_before(source, target):
         calls.append(1)
         return np.zeros((6, 20000, 3), np.uint8)
 
-    with pytest.raises(UserError, match="source.mp4: would become 20000x6, more than h264 has"):
+    with pytest.raises(UserError, match="source.mp4: would become 20000x6, larger than h264 supports"):
         video.upscale_video(source, str(target), upscale)
     assert len(calls) == 1 and not target.parent.exists()
 
@@ -768,7 +766,7 @@ def test_a_disk_that_is_too_small_is_told_before_frames_are_computed(source, tar
     usage = shutil.disk_usage(target.parent.parent)
     monkeypatch.setattr(video.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     counting = Counting()
-    with pytest.raises(UserError, match="large.mp4.segments: about 0.0 GB more are needed .* make room"):
+    with pytest.raises(UserError, match="large.mp4.segments: needs about 0.0 GB more .* free some space"):
         video.upscale_video(source, str(target), counting)
     assert counting.calls == 0
 
@@ -778,7 +776,7 @@ def test_a_full_disk_leaves_no_part_of_a_segment(tmp_path, target):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
     try:
-        with pytest.raises(UserError, match="cannot be written .*; make room"):
+        with pytest.raises(UserError, match="cannot be written .*; free some disk space"):
             video.upscale_video(source, str(target), lambda frame: random_image(96, 128, int(frame.sum())))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -792,7 +790,7 @@ def test_a_video_that_is_changed_meanwhile_is_told(source, target):
         pathlib.Path(source).touch()
         return enlarged(frame)
 
-    with pytest.raises(UserError, match="source.mp4: was changed meanwhile"):
+    with pytest.raises(UserError, match="source.mp4: was changed while it was read"):
         video.upscale_video(source, str(target), upscale)
     assert not list(target.parent.rglob("0*.mkv"))
 
@@ -829,9 +827,7 @@ def test_no_more_than_some_frames_are_ahead():
 def test_frames_a_second_and_time_left_are_told(source, target, caplog, monkeypatch):
     monkeypatch.setattr(video, "_PACE", 0)
     video.upscale_video(source, str(target), enlarged)
-    assert any(
-        "10 of 34 frames, " in line and "frames a second, about a minute left" in line for line in caplog.messages
-    )
+    assert any("10 of 34 frames, " in line and "frames/s, about a minute left" in line for line in caplog.messages)
     assert video._in_words(7300) == "2 h 2 min" and video._in_words(400) == "7 min"
 
 

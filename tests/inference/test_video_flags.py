@@ -82,7 +82,7 @@ def test_videos_and_images_of_a_folder_are_upscaled_and_made_again_for_other_fla
     image = (place / "out" / "still.png").stat().st_mtime_ns
     assert infer_here(place, model, "--codec", "hevc", "--crf", "20") == 0
     out = capsys.readouterr().out
-    assert "1 results written" in out and "1 were there already" in out
+    assert "1 results written" in out and "1 results exist already" in out
     assert codecs(place / "out") == {"moving.mp4": "hevc"}
     assert (place / "out" / "still.png").stat().st_mtime_ns == image
     assert infer_here(place, model, "--codec", "ffv1") == 0
@@ -93,7 +93,7 @@ def test_animated_images_are_videos_if_asked(place, model, capsys):
     frames = [Image.fromarray(random_image(9, 12, seed)) for seed in range(3)]
     frames[0].save(place / "a.gif", save_all=True, append_images=frames[1:], duration=100)
     assert infer_here(place, model, what="a.gif") == 0
-    assert "a.gif: is animated; its first frame is upscaled" in capsys.readouterr().out
+    assert "a.gif: is animated; only its first frame is upscaled" in capsys.readouterr().out
     assert infer_here(place, model, "--animated", what="a.gif") == 0
     assert codecs(place / "out") == {"a.mp4": "h264"} and (place / "out" / "a.png").exists()
 
@@ -111,7 +111,7 @@ def test_without_pyav_one_line_tells_what_to_install(place, model, what, status)
     [
         (["--crf", "60"], "'60' is not a whole number from 0 to 51"),
         (["--codec", "mpeg4"], "invalid choice: 'mpeg4'"),
-        (["--codec", "ffv1", "--output", "a.mp4"], "a.mp4: does not hold --codec ffv1"),
+        (["--codec", "ffv1", "--output", "a.mp4"], "a.mp4: does not support --codec ffv1"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(place, model, flags, said, capsys):
