@@ -59,18 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output", metavar="DIR", default="outputs/evaluation", help="folder for tables and figures (%(default)s)")
     add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances by VGG with these weights")
     add("--vgg-layer", metavar="NETWORK:LAYER", help=f"VGG layers of the perceptual distance ({Config.vgg_layer})")
-    add(
-        "--runtime",
-        choices=runtimes.RUNTIMES,
-        default="auto",
-        help="library to compute with; auto: OpenVINO on CPUs if it is installed",
-    )
-    add(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="float32",
-        help="precision of the computation; auto: bfloat16 where it is fast (%(default)s)",
-    )
+    cli.add_computation_flags(parser, precision="float32")
     args = parser.parse_args(argv)
     args.model = args.model or [SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan")]
     if "://" in args.output:

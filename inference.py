@@ -79,18 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="side in input pixels of the tiles that are computed at once (as memory allows)",
     )
-    add(
-        "--runtime",
-        choices=runtimes.RUNTIMES,
-        default="auto",
-        help="library to compute with; auto: OpenVINO on CPUs if it is installed",
-    )
-    add(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="precision of the computation; auto: bfloat16 where it is fast, but float32 for images of 16 bits",
-    )
+    cli.add_computation_flags(group, precision="auto", note=", but float32 for images of 16 bits")
     args = parser.parse_args(argv)
     if not args.input:
         names = "model model-name alpha faithful output format codec crf animated outscale overwrite compare html tile"

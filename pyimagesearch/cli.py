@@ -102,6 +102,28 @@ def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = Fa
     parser.add_argument("--outputs", metavar="DIR", help=f"folder of models and images ({Paths.outputs})")
 
 
+def add_computation_flags(parser: argparse._ActionsContainer, precision: str, note: str = "") -> None:
+    """Add `--runtime` and `--precision` to a parser or a group of flags.
+
+    Args:
+        parser: the parser or the group.
+        precision: the default of `--precision`.
+        note: what the help of `--precision` adds to "auto".
+    """
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "tensorflow", "openvino"),
+        default="auto",
+        help="library to compute with; auto: OpenVINO on CPUs if it is installed",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default=precision,
+        help=f"precision of the computation; auto: bfloat16 where it is fast{note} (%(default)s)",
+    )
+
+
 def add_preset_flag(parser: argparse._ActionsContainer) -> None:
     """Add `--preset` to a parser or a group of flags."""
     parser.add_argument(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import tensorflow as tf
 
@@ -38,6 +39,67 @@ def is_local(path: str) -> bool:
 def opened_for_writing(path: str) -> BinaryIO:
     """Open a local path or a `gs://` address for writing bytes."""
     return open(path, "wb") if is_local(path) else tf.io.gfile.GFile(path, "wb")
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file in UTF-8, which appears complete or not at all.
+
+    Args:
+        path: a local path or a `gs://` address.
+        text: the content.
+    """
+    with written_whole(path) as aside, opened_for_writing(aside) as file:
+        file.write(text.encode())
+
+
+def read_text(path: str) -> str:
+    """Return the content of a text file in UTF-8.
+
+    Args:
+        path: a local path or a `gs://` address.
+    """
+    with open(path, "rb") if is_local(path) else tf.io.gfile.GFile(path, "rb") as file:
+        return file.read().decode()
+
+
+def read_json_object(path: str, missing: str, damaged: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Args:
+        path: a local path or a `gs://` address.
+        missing: the error message if the file does not exist.
+        damaged: the error message if the file is not valid JSON or not an object.
+
+    Raises:
+        UserError: the file does not exist or is damaged.
+    """
+    try:
+        stored = json.loads(read_text(path))
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
+        raise UserError(missing) from error
+    except ValueError as error:
+        raise UserError(damaged) from error
+    if not isinstance(stored, dict):
+        raise UserError(damaged)
+    return stored
+
+
+def check_space(folder: str, needed: float) -> None:
+    """Check the free disk space before files are written.
+
+    Args:
+        folder: an existing local folder.
+        needed: the size of the files in bytes.
+
+    Raises:
+        UserError: the disk has less free space.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            "free some disk space and repeat the command, which resumes"
+        )
 
 
 @contextlib.contextmanager

@@ -118,3 +118,13 @@ def randomize(generator):
         elif isinstance(layer, keras.layers.PReLU):
             weights = [rng.uniform(0, 0.5, weights[0].shape)]
         layer.set_weights(weights)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to be in, with images."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
+        save(tmp_path / name, random_image(9, 12, seed))
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    return tmp_path

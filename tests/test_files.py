@@ -1,9 +1,21 @@
 import os
+import shutil
 
 import pytest
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, fitting_name, kinds, printable, short_names, written_whole
+from pyimagesearch.files import (
+    check_space,
+    find_files,
+    fitting_name,
+    kinds,
+    printable,
+    read_json_object,
+    read_text,
+    short_names,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path):
@@ -100,3 +112,28 @@ def test_names_that_are_too_long_become_shorter_ones_of_their_own():
     names = [fitting_name("ß" * 200 + f"{number}.png") for number in range(9)]
     assert len(set(names)) == 9 and all(len(os.fsencode(name)) <= 255 and name.endswith(".png") for name in names)
     assert fitting_name("short.png") == "short.png"
+
+
+def test_text_comes_back_as_it_was_written(tmp_path):
+    path = str(tmp_path / "new" / "text")
+    write_text(path, "写真\n")
+    assert read_text(path) == "写真\n"
+
+
+@pytest.mark.parametrize("content", ["half of {", "[1, 2]", "\udcff"])
+def test_json_that_is_not_an_object_is_damaged(tmp_path, content):
+    path = tmp_path / "a.json"
+    with pytest.raises(UserError, match="^nothing there$"):
+        read_json_object(str(path), "nothing there", "damaged")
+    path.write_text(content, errors="surrogateescape")
+    with pytest.raises(UserError, match="^damaged$"):
+        read_json_object(str(path), "nothing there", "damaged")
+    write_text(str(path), '{"a": 1}')
+    assert read_json_object(str(path), "nothing there", "damaged") == {"a": 1}
+
+
+def test_a_disk_that_is_too_small_is_refused(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    check_space(str(tmp_path), free / 2)
+    with pytest.raises(UserError, match="GB are needed and .* GB are free; free some disk space"):
+        check_space(str(tmp_path), 2 * free)

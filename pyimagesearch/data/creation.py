@@ -10,7 +10,6 @@ import logging
 import math
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
 from pyimagesearch.data.sources import ImageSource, Skipped, Source
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import unfinished, written_whole
+from pyimagesearch.files import check_space, is_local, read_text, unfinished, write_text, written_whole
 
 SKIPPED = "skipped.csv"
 _JOURNALS = "unfinished"  # the folder with a plan, and with the manifest entry of each complete shard
@@ -110,7 +109,10 @@ def create(
     missing = [shard for shard in shards if not _is_complete(shard)]
     if len(missing) < len(shards):
         logging.info("%d of %d shards are complete; making the other shards", len(shards) - len(missing), len(shards))
-    _check_space(root, sum(shard.size for shard in missing))
+    needed = sum(shard.size for shard in missing)
+    logging.info("about %.1f GB to write", needed / 1e9)
+    if is_local(root):
+        check_space(root, needed)
     with tqdm(total=sum(len(shard.images.sizes) for shard in missing), unit=" images", disable=None) as progress:
         for shard in _make_all(missing, min(processes, len(missing))):
             progress.update(len(shard.images.sizes))
@@ -135,8 +137,8 @@ def _begin(root: str, shards: Sequence[Shard]) -> None:
     described = "\n".join(repr(dataclasses.replace(shard, root="", strict=False)) for shard in shards)
     plan = hashlib.sha256(described.encode()).hexdigest()
     if not tf.io.gfile.exists(path):
-        _write(path, plan)
-    elif _read(path) != plan:
+        write_text(path, plan)
+    elif read_text(path) != plan:
         raise UserError(
             f"{root}: has unfinished records of other images or other settings; repeat the earlier command, "
             "remove this folder, or choose another one"
@@ -146,21 +148,9 @@ def _begin(root: str, shards: Sequence[Shard]) -> None:
 def _is_complete(shard: Shard) -> bool:
     if not tf.io.gfile.exists(shard.journal):
         return False
-    records, size = (json.loads(_read(shard.journal))["manifest"][name] for name in ("records", "bytes"))
+    records, size = (json.loads(read_text(shard.journal))["manifest"][name] for name in ("records", "bytes"))
     path = shard.path(records)
     return not records or (tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length == size)
-
-
-def _check_space(root: str, needed: int) -> None:
-    if "://" in root:
-        return
-    free = shutil.disk_usage(root).free
-    logging.info("about %.1f GB to write, %.1f GB of disk space are free", needed / 1e9, free / 1e9)
-    if needed > free:
-        raise UserError(
-            f"{root}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
-            "free disk space or choose another folder"
-        )
 
 
 def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
@@ -217,7 +207,7 @@ def _make(shard: Shard) -> Shard:
     made = cut(usable(), shard.piece_size, shard.crop_size) if shard.piece_size else usable()
     with unfinished(shard.path(0)) as aside:
         manifest = tfrecords.write_shard(aside, made)
-        _write(shard.journal, json.dumps({"manifest": manifest, "skipped": skipped}))
+        write_text(shard.journal, json.dumps({"manifest": manifest, "skipped": skipped}))
         if manifest["records"]:
             tf.io.gfile.rename(aside, shard.path(manifest["records"]), overwrite=True)
     return shard
@@ -229,7 +219,7 @@ def _finish(
     """Write the manifest and the list of skipped images from the journals. Return the result of `create`."""
     skipped, splits = {shard.split: [] for shard in shards}, {shard.split: {} for shard in shards}
     for shard in shards:
-        journal = json.loads(_read(shard.journal))
+        journal = json.loads(read_text(shard.journal))
         skipped[shard.split] += journal["skipped"]
         if records := journal["manifest"]["records"]:
             splits[shard.split][os.path.basename(shard.path(records))] = journal["manifest"]
@@ -253,13 +243,3 @@ def _write_skipped(path: str, skipped: Iterable[Sequence[str]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Skipped._fields)
         writer.writerows(skipped)
-
-
-def _write(path: str, text: str) -> None:
-    with written_whole(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
-        file.write(text)
-
-
-def _read(path: str) -> str:
-    with tf.io.gfile.GFile(path) as file:
-        return file.read()

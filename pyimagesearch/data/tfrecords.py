@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pyimagesearch.data.pairs import Pair
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import read_json_object, write_text
 
 FORMAT = 3
 """The version of the record format and of the manifest. It increases with each change."""
@@ -125,8 +125,7 @@ def write_manifest(root: str, scale: int, splits: Mapping[str, Mapping[str, Any]
         **facts: further entries, for JSON.
     """
     manifest = {"format": FORMAT, "scaling_factor": scale, **facts, "splits": splits}
-    with written_whole(os.path.join(root, MANIFEST)) as aside, tf.io.gfile.GFile(aside, "w") as file:
-        json.dump(manifest, file)
+    write_text(os.path.join(root, MANIFEST), json.dumps(manifest))
 
 
 class Locations(NamedTuple):
@@ -285,15 +284,11 @@ def _complaint_within(path: str, shard: Mapping[str, Any]) -> str | None:
 
 def _read_manifest(root: str) -> dict[str, Any]:
     path = os.path.join(root, MANIFEST)
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            manifest = json.load(file)
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"{root}: no finished records in this folder; make them with create_tfrecords.py") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged; {_MAKE_AGAIN}") from error
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        raise UserError(f"{path}: damaged; {_MAKE_AGAIN}")
+    missing = f"{root}: no finished records in this folder; make them with create_tfrecords.py"
+    damaged = f"{path}: damaged; {_MAKE_AGAIN}"
+    manifest = read_json_object(path, missing, damaged)
+    if "format" not in manifest:
+        raise UserError(damaged)
     if manifest["format"] != FORMAT:
         raise UserError(f"{path}: records of format {manifest['format']}, not {FORMAT}; {_MAKE_AGAIN}")
     return manifest

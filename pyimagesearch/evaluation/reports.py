@@ -15,7 +15,7 @@ from pyimagesearch.data.degradations import Fixed
 from pyimagesearch.evaluation.benchmarks import Benchmark, Row, Upscale, means
 from pyimagesearch.evaluation.figures import Truth, against_truth
 from pyimagesearch.evaluation.scores import PSNR_OF_EQUALS, Score
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import write_text
 
 FIGURE_ROWS = 5
 """The largest number of images in a figure."""
@@ -200,8 +200,7 @@ def write_tables(results: Sequence[Result], measured: Measured, folder: str) -> 
         "images.csv": as_csv(results),
     }
     for name, text in texts.items():
-        with written_whole(os.path.join(folder, name)) as aside, open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_text(os.path.join(folder, name), text)
 
 
 def from_worst_to_best(result: Result, methods: Mapping[str, Upscale]) -> Figure:

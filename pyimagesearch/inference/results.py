@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import is_local, printable, written_whole
+from pyimagesearch.files import is_local, printable, write_text
 
 NAME = ".srgan-results.jsonl"
 """The file in a folder of results. It has a line for each result; the last line of a result counts."""
@@ -118,8 +118,7 @@ class Results:
 
     def _shorten(self) -> None:
         """Remove lines that later lines have replaced."""
-        with written_whole(self.path) as aside, open(aside, "w", encoding="utf-8") as file:
-            file.writelines(_line(name, entry) for name, entry in self._known.items())
+        write_text(self.path, "".join(_line(name, entry) for name, entry in self._known.items()))
 
 
 def _identity(path: str) -> list[Any] | None:

@@ -18,8 +18,6 @@ from pyimagesearch.errors import UserError
 Network = Callable[[np.ndarray], np.ndarray]
 """A function from [1, h, w, C] to [1, h', w', C'], with the dtypes of the network."""
 
-RUNTIMES = ("auto", "tensorflow", "openvino")
-
 
 def choose_runtime(runtime: str) -> str:
     """Resolve the runtime "auto".

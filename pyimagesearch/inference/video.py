@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fitting_name, printable, written_whole
+from pyimagesearch.files import check_space, fitting_name, printable, read_text, write_text, written_whole
 from pyimagesearch.inference.video_formats import RESULT_ENDINGS, VideoSettings
 from pyimagesearch.inference.video_reading import Animation, Frame, Video, open_container, open_video
 from pyimagesearch.inference.video_writing import Writer, can_encode
@@ -101,7 +101,7 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
     shape = video.first.rgb(image.width, image.height).shape
     noise = upscale(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     _check_size(video.path, settings, *noise.shape[:2])
-    if os.path.exists(plan) and _read(plan) == made_from and _is_alike(np.load(sample), noise):
+    if os.path.exists(plan) and read_text(plan) == made_from and _is_alike(np.load(sample), noise):
         _remove_damaged(folder)
         return
     if os.path.exists(folder):
@@ -109,8 +109,8 @@ def _begin(folder: str, video: Video | Animation, upscale: Upscale, settings: Vi
         shutil.rmtree(folder)
     with written_whole(sample) as aside:
         np.save(aside, noise)
-    _check_space(folder, _stored_size(folder, video, *noise.shape[:2]) * video.count)
-    _write(plan, made_from)
+    check_space(folder, _stored_size(folder, video, *noise.shape[:2]) * video.count)
+    write_text(plan, made_from)
 
 
 def _check_size(source: str, settings: VideoSettings, height: int, width: int) -> None:
@@ -118,11 +118,6 @@ def _check_size(source: str, settings: VideoSettings, height: int, width: int) -
         raise UserError(
             f"{source}: would become {width}x{height}, larger than {settings.codec} supports; make it smaller first"
         )
-
-
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
 
 
 def _is_alike(one: np.ndarray, other: np.ndarray) -> bool:
@@ -140,16 +135,6 @@ def _stored_size(folder: str, video: Video | Animation, height: int, width: int)
     size = os.path.getsize(path)
     os.remove(path)
     return size
-
-
-def _check_space(folder: str, needed: float) -> None:
-    """Raise an error if the disk has less space than `needed` bytes."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{folder}: needs about {needed / 1e9:.1f} GB more until the video is finished, but only "
-            f"{free / 1e9:.1f} GB are free; free some space and repeat the command, which resumes"
-        )
 
 
 def _overlapped(items: Iterable[Item]) -> Iterator[Item]:
@@ -188,7 +173,7 @@ def _stored(path: str, frames: Iterator[Frame]) -> Iterator[_Result]:
 def _remove_damaged(folder: str) -> None:
     """Remove segments whose content has changed since they were finished."""
     for path in sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".mkv")):
-        if not os.path.exists(_digest_of(path)) or _read(_digest_of(path)) != _digest(path):
+        if not os.path.exists(_digest_of(path)) or read_text(_digest_of(path)) != _digest(path):
             os.remove(path)
             logging.warning("%s: is damaged; its frames are computed again", path)
 
@@ -200,11 +185,6 @@ def _digest_of(path: str) -> str:
 def _digest(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: str, text: str) -> None:
-    with written_whole(path) as aside, open(aside, "w") as file:
-        file.write(text)
 
 
 @contextlib.contextmanager
@@ -234,7 +214,7 @@ def _encode(
         if path:
             sizes = [os.path.getsize(entry) for entry in os.scandir(folder) if entry.name.endswith(".mkv")]
             left = max(0, video.count - pace.done)
-            _check_space(folder, left * sum(sizes) / pace.done)
+            check_space(folder, left * sum(sizes) / pace.done)
 
 
 @contextlib.contextmanager
@@ -246,7 +226,7 @@ def _segment(path: str | None, video: Video | Animation) -> Iterator[Callable[[F
     with _writing(path), written_whole(path) as aside:
         with Writer(aside, video, _STORED, with_tracks=False) as writer:
             yield writer.write
-        _write(_digest_of(path), _digest(aside))
+        write_text(_digest_of(path), _digest(aside))
 
 
 class _Pace:

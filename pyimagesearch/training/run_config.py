@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import written_whole
+from pyimagesearch.files import read_json_object, write_text
 from pyimagesearch.training.checkpoints import find_checkpoints
 
 CONFIG = "config.json"
@@ -63,7 +63,10 @@ def read(path: str) -> Config:
     Raises:
         UserError: the file does not exist, is damaged, or has a setting that is unknown or out of range.
     """
-    stored, fields = _stored(path), {field.name: field for field in dataclasses.fields(Config)}
+    missing = f"{path}: no such file; give the {CONFIG} of an earlier run"
+    damaged = f"{path}: damaged, or not a {CONFIG}; give the one of an earlier run"
+    stored = read_json_object(path, missing, damaged)
+    fields = {field.name: field for field in dataclasses.fields(Config)}
     if unknown := sorted(stored.keys() - fields.keys() - FACTS):
         raise UserError(f"{path}: unknown settings: {', '.join(map(repr, unknown))}; remove them")
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
@@ -72,19 +75,6 @@ def read(path: str) -> Config:
         if not _fits(fields[name], value):
             raise UserError(f"{path}: {name} cannot be {json.dumps(stored[name])}; correct it")
     return Config(**settings)
-
-
-def _stored(path: str) -> dict[str, Any]:
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            stored = json.load(file)
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"{path}: no such file; give the {CONFIG} of an earlier run") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged, not valid JSON; give the {CONFIG} of an earlier run") from error
-    if not isinstance(stored, dict):
-        raise UserError(f"{path}: not a {CONFIG}; give the one of an earlier run")
-    return stored
 
 
 def _fits(field: dataclasses.Field, value: Any) -> bool:
@@ -153,17 +143,13 @@ def begin(paths: Paths, run: dict[str, Any], fresh: bool, writes: bool = True) -
                 tf.io.gfile.rmtree(folder)
         if tf.io.gfile.exists(paths.history):
             tf.io.gfile.remove(paths.history)
-    with written_whole(paths.model(CONFIG)) as aside, tf.io.gfile.GFile(aside, "w") as file:
-        json.dump(run, file, indent=2)
+    write_text(paths.model(CONFIG), json.dumps(run, indent=2))
 
 
 def _compare(paths: Paths, run: dict[str, Any], stages: list[str]) -> None:
     path = paths.model(CONFIG)
-    earlier = None
-    with contextlib.suppress(tf.errors.NotFoundError, ValueError), tf.io.gfile.GFile(path) as file:
-        earlier = json.load(file)
-    if not isinstance(earlier, dict):
-        raise UserError(f"{path}: missing or damaged, but checkpoints exist; start over")
+    lost = f"{path}: missing or damaged, but checkpoints exist; start over"
+    earlier = read_json_object(path, lost, lost)
     # Earlier versions had fewer fields. They trained as the defaults of the new fields do.
     earlier = describe(Config()) | earlier
     free = _FREE | {f"{stage}_epochs" for stage in _extensible(earlier, stages)}

@@ -98,7 +98,7 @@ def test_records_of_any_crop_have_at_most_two_and_a_quarter_times_the_pixels_of_
 
 def test_a_disk_that_is_too_small_is_reported_before(root, monkeypatch):
     usage = shutil.disk_usage(root)
-    monkeypatch.setattr(creation.shutil, "disk_usage", lambda path: usage._replace(free=10**5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**5))
     with pytest.raises(UserError, match=r"records: about 0.0 GB are needed and 0.0 GB are free"):
         create(root)
     assert not list((root / "records").rglob("*.tfrec"))

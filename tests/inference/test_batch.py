@@ -23,16 +23,6 @@ def upscale():
     return Upscaler(generator)
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder to be in, with images."""
-    monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
-        save(tmp_path / name, random_image(9, 12, seed))
-    (tmp_path / "photos" / "notes.txt").write_text("not an image")
-    return tmp_path
-
-
 @pytest.mark.parametrize("name", ["a" * 251 + ".png", "ü" * 125 + ".jpg", os.fsdecode(b"\xe9" * 100 + b".png")])
 def test_names_of_any_length_get_results(place, upscale, name):
     save(place / "long" / "x.png", random_image(5, 5))

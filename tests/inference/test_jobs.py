@@ -9,16 +9,6 @@ from pyimagesearch.inference import jobs
 from pyimagesearch.inference.jobs import Job, choose_format, plan
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder to be in, with images."""
-    monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(("photos/a.png", "photos/sub folder/写真.jpg", "photos/b.tif")):
-        save(tmp_path / name, random_image(9, 12, seed))
-    (tmp_path / "photos" / "notes.txt").write_text("not an image")
-    return tmp_path
-
-
 def test_folders_are_mirrored_with_other_endings(place):
     assert plan(["photos"], "out", "png") == [
         Job("photos/a.png", "out/a.png"),

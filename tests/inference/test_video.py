@@ -766,7 +766,7 @@ def test_a_disk_that_is_too_small_is_told_before_frames_are_computed(source, tar
     usage = shutil.disk_usage(target.parent.parent)
     monkeypatch.setattr(video.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     counting = Counting()
-    with pytest.raises(UserError, match="large.mp4.segments: needs about 0.0 GB more .* free some space"):
+    with pytest.raises(UserError, match="large.mp4.segments: about 0.0 GB are needed .* free some disk space"):
         video.upscale_video(source, str(target), counting)
     assert counting.calls == 0
 

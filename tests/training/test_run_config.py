@@ -178,8 +178,8 @@ def test_settings_that_earlier_versions_did_not_have_are_the_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("half of a fi", "damaged, not valid JSON"),
-        ("[1, 2]", "not a config.json"),
+        ("half of a fi", "damaged, or not a config.json"),
+        ("[1, 2]", "damaged, or not a config.json"),
         ('{"sede": 7, "\\n": 1}', r"unknown settings: '\n', 'sede'; remove them"),
         ('{"seed": "7"}', 'seed cannot be "7"'),
         ('{"seed": -1}', "seed cannot be -1"),
