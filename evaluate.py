@@ -59,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output", metavar="DIR", default="outputs/evaluation", help="folder for tables and figures (%(default)s)")
     add("--vgg-weights", metavar="imagenet|random|PATH", help="measure perceptual distances by VGG with these weights")
     add("--vgg-layer", metavar="NETWORK:LAYER", help=f"VGG layers of the perceptual distance ({Config.vgg_layer})")
+    add("--ensemble", action="store_true", help=cli.ENSEMBLE_HELP)
     cli.add_computation_flags(parser, precision="float32")
     args = parser.parse_args(argv)
     args.model = args.model or [SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan")]
@@ -98,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [benchmarks.find_benchmark(name, folder, scale) for name, folder in short_names(args.benchmark).items()]
     chosen = [benchmark.degraded(how) for benchmark in chosen for how in dict.fromkeys(args.degradation)]
     runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
-    methods = {name: upscaling.Upscaler(model, runtime, precision) for name, model in models.items()}
+    methods = {
+        name: upscaling.Upscaler(model, runtime, precision, ensemble=args.ensemble) for name, model in models.items()
+    }
     methods = {"bicubic": lambda lr: upscaling.bicubic(lr[None], scale)[0], **methods}
     vgg_weights = args.vgg_weights and VGG.resolve_weights(args.vgg_layer, args.vgg_weights)
     vgg = VGG.build(args.vgg_layer, vgg_weights) if vgg_weights else None

@@ -7,15 +7,19 @@ Examples:
     python inference.py --input photo.jpg --alpha 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
     python inference.py --input video.mp4 --model-name fast
+    python inference.py -i - -o - --format jpeg < photo.jpg > large.jpg
     python inference.py --device gpu                     # the comparison grid
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
 import argparse
+import contextlib
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
@@ -25,15 +29,16 @@ from tqdm import tqdm
 
 from pyimagesearch import devices, files, readers, utils
 from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Paths
-from pyimagesearch.data import tfrecords
-from pyimagesearch.data.image_io import FORMATS
+from pyimagesearch.data import image_io, tfrecords
+from pyimagesearch.data.image_io import ENDING_FORMATS, FORMATS
 from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
 from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
-from pyimagesearch.inference.jobs import Job, choose_format, is_file_name, plan
+from pyimagesearch.inference.jobs import AUTO, Job, choose_format, is_file_name, plan
 from pyimagesearch.inference.results import State
+from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.inference.video_formats import CODECS, VideoSettings
 
 
@@ -42,10 +47,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_shared_flags(parser)
     add = parser.add_argument
-    add("--input", nargs="+", metavar="PATH", help="images and videos to upscale: files, folders, patterns")
+    add(
+        "-i",
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="images and videos to upscale: files, folders, patterns, - for one image of standard input",
+    )
     group = parser.add_argument_group("with --input")
     choose = group.add_mutually_exclusive_group().add_argument
-    choose("--model", metavar="PATH", help="path of the generator (the SRGAN in outputs, or else the project's)")
+    choose("-m", "--model", metavar="PATH", help="path of the generator (the SRGAN in outputs, or else the project's)")
     choose("--model-name", choices=SHIPPED_GENERATORS, help="generator that comes with the project")
     choose("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP + " (1)")
     add = group.add_argument
@@ -54,8 +65,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="correct the results until their reduced version equals the input, except for rounding",
     )
-    add("--output", metavar="PATH", help="output folder, or the path of a single result (enlarged, in --outputs)")
-    add("--format", choices=FORMATS, help="format of the results (png, or that of --output)")
+    add("--ensemble", action="store_true", help=cli.ENSEMBLE_HELP)
+    add(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="output folder, or the path of a single result, - for standard output (enlarged, in --outputs)",
+    )
+    add(
+        "--suffix",
+        type=readers.name_part,
+        default="",
+        metavar="TEXT",
+        help="add this to the file names of the results, such as _x4",
+    )
+    add(
+        "--format",
+        choices=(*FORMATS, AUTO),
+        help="format of the results; auto: that of the input (png, or that of --output)",
+    )
     add(
         "--codec",
         choices=CODECS,
@@ -69,11 +97,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="quality of h264 and hevc: 0 is the best, 51 the worst (%(default)s)",
     )
     add("--animated", action="store_true", help="upscale animated GIF, WebP and PNG as videos, not their first frame")
-    add("--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
+    add("-s", "--outscale", type=readers.positive_float, metavar="S", help="resample the results to S times the size")
+    add("--width", type=readers.positive_int, metavar="N", help="resample the results to this width in pixels")
+    add("--height", type=readers.positive_int, metavar="N", help="resample the results to this height in pixels")
+    add(
+        "--long-side",
+        type=readers.positive_int,
+        metavar="N",
+        help="resample the results until their longer side has this many pixels",
+    )
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--compare", action="store_true", help="write an image of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
     add(
+        "-t",
         "--tile",
         type=readers.positive_int,
         metavar="N",
@@ -81,13 +118,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     cli.add_computation_flags(group, precision="auto", note=", but float32 for images of 16 bits")
     args = parser.parse_args(argv)
-    if not args.input:
-        names = "model model-name alpha faithful output format codec crf animated outscale overwrite compare html tile"
-        for name in names.split():
-            dest = name.replace("-", "_")
-            if getattr(args, dest) is not parser.get_default(dest):
-                parser.error(f"--{name} needs --input")
+    check_flags(parser, args)
     return args
+
+
+def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Exit with an error if flags contradict each other."""
+    sizes = [bool(args.outscale), bool(args.width or args.height), bool(args.long_side)]
+    if sum(sizes) > 1:
+        parser.error("--outscale, --width with --height, and --long-side exclude each other; give one of them")
+    if args.input and "-" in args.input and len(args.input) > 1:
+        parser.error("--input -: is one image; give other files in a second command")
+    if args.output == "-" and (args.compare or args.html):
+        parser.error("--output -: has no folder for --compare and --html; give an output folder")
+    names = "model model-name alpha faithful ensemble output suffix format codec crf animated outscale width height"
+    for name in (*names.split(), "long-side", "overwrite", "compare", "html", "tile"):
+        dest = name.replace("-", "_")
+        if not args.input and getattr(args, dest) is not parser.get_default(dest):
+            parser.error(f"--{name} needs --input")
 
 
 def choose_models(args: argparse.Namespace, paths: Paths) -> tuple[list[str], float | None]:
@@ -116,13 +164,14 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     output = args.output or os.path.join(paths.outputs, "enlarged")
     form = choose_format(output, args.format)
     video = choose_video_settings(args, output)
-    jobs = plan(args.input, output, form, args.compare, args.animated, video.ending)
+    jobs = plan(args.input, output, form, args.compare, args.animated, video.ending, args.suffix)
     folder = os.path.dirname(output) or "." if is_file_name(output) else output
     page = os.path.join(folder, "index.html")
     if args.html:
         comparison.check_page(page)
     chosen = choose_models(args, paths)
-    settings = results.settings_of(*chosen, args.outscale, args.faithful)
+    size = OutputSize(args.outscale, args.width, args.height, args.long_side)
+    settings = results.settings_of(*chosen, size, args.faithful, args.ensemble)
     made = {False: results.Results(folder, settings), True: results.Results(folder, settings | video.described)}
     states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
@@ -133,7 +182,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     def note(job: Job) -> None:
         made[job.is_video].note(*job)
 
-    failures = batch.run(wanted, upscale, form, args.outscale, args.compare, note, video)
+    failures = batch.run(wanted, upscale, size, args.compare, note, video)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])
@@ -142,6 +191,27 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     if args.html:
         batch.write_page(jobs, page)
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def standard_streams(args: argparse.Namespace) -> Iterator[None]:
+    """Replace "-" in the inputs and the output by files for the time of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        if args.input == ["-"]:
+            source = os.path.join(folder, "standard input")
+            with open(source, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            args.input = [source + image_io.sniffed_ending(source)]
+            os.rename(source, *args.input)
+        if args.output != "-":
+            yield
+            return
+        form = ENDING_FORMATS.get(os.path.splitext(args.input[0])[1].lower()) if args.format == AUTO else args.format
+        args.output = os.path.join(folder, "standard output" + FORMATS[form or "png"])
+        yield
+        if os.path.exists(args.output):
+            with open(args.output, "rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def tell(failures: Iterable[batch.Failure]) -> int:
@@ -166,13 +236,11 @@ def tell_kept(states: Sequence[State]) -> None:
 
 def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
     """Load the generators and return the upscaler."""
-    return upscaling.Upscaler(
-        generators.load_interpolated(models, share),
-        runtimes.choose_runtime(args.runtime),
-        devices.choose_precision(args.precision),
-        args.tile,
-        args.faithful,
-    )
+    runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
+    names = " and ".join(map(printable, models)) + ("" if share is None else f", alpha {share:g}")
+    logging.info("computing with %s: %s", names, runtimes.describe(runtime, precision))
+    generator = generators.load_interpolated(models, share)
+    return upscaling.Upscaler(generator, runtime, precision, args.tile, args.faithful, args.ensemble)
 
 
 def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:
@@ -216,9 +284,14 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Upscale the inputs, or without inputs compare the generators."""
     args = parse_args(argv)
+    if args.output == "-":
+        cli.log_to(sys.stderr)
     paths = cli.find_paths(args)
     with devices.get_strategy(args.device, args.tpu).scope():
-        return enlarge(args, paths) if args.input else compare(args, paths)
+        if not args.input:
+            return compare(args, paths)
+        with standard_streams(args):
+            return enlarge(args, paths)
 
 
 if __name__ == "__main__":

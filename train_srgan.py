@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train both stages, and save the generator after each."""
     args = parse_args(argv)
     config, options = build_config(args), build_options(args)
-    cluster = devices.find_cluster() if args.device == "gpu" else None
+    cluster = devices.find_cluster() if args.device != "tpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
     with run.opened(config, options, strategy, cluster) as opened:
         opened.train()

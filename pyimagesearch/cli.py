@@ -17,8 +17,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
+from pyimagesearch import readers
 from pyimagesearch.config import PRESETS, Config, Paths
 from pyimagesearch.errors import StoppedError, UserError
 
@@ -33,6 +34,9 @@ _PATIENCE = 1.5  # seconds to wait for child processes at the end
 
 ALPHA_HELP = "interpolate the weights of the pretrained generator (0) and SRGAN (1)"
 """The help of `--alpha`."""
+
+ENSEMBLE_HELP = "use the mean of the results of all eight flips and rotations, in eight times the time"
+"""The help of `--ensemble`."""
 
 
 @contextlib.contextmanager
@@ -84,9 +88,10 @@ def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = Fa
     """
     parser.add_argument(
         "--device",
-        choices=("gpu", "tpu"),
+        type=readers.device,
         default="gpu",
-        help="device to compute on: gpu, all GPUs or else the CPU; tpu (%(default)s)",
+        metavar="gpu|gpu:N|cpu|tpu",
+        help="device to compute on: gpu, all GPUs or else the CPU; gpu:N, one GPU; cpu; tpu (%(default)s)",
     )
     parser.add_argument(
         "--tpu", metavar="NAME|local", help="name of the TPU for --device tpu; local: the TPU of this machine"
@@ -206,7 +211,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def wrapped(argv: Sequence[str] | None = None) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be valid UTF-8
-        logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stdout, force=True)
+        log_to(sys.stdout)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -231,6 +236,15 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         return 2
 
     return wrapped
+
+
+def log_to(stream: TextIO) -> None:
+    """Write log lines to a stream, as `[INFO] ...`.
+
+    Args:
+        stream: standard output or standard error.
+    """
+    logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=stream, force=True)
 
 
 def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

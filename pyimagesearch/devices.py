@@ -65,7 +65,8 @@ def get_strategy(
     """Return the distribution strategy for the chosen devices.
 
     Args:
-        device: "gpu" for all visible GPUs, or the CPU if there are none; "tpu" for a TPU.
+        device: "gpu" for all visible GPUs, or the CPU if there are none; "gpu:N" for GPU number N, counted from 0;
+            "cpu"; "tpu" for a TPU.
         tpu: the name of the TPU, or "local" for the TPU of this machine.
         cluster: the workers, if there are several machines.
         worker_timeout: seconds to wait for the other workers.
@@ -74,8 +75,10 @@ def get_strategy(
         A strategy. Its `num_replicas_in_sync` is the number of accelerators.
 
     Raises:
-        UserError: the TPU or another worker does not answer.
+        UserError: the GPU does not exist, or the TPU or another worker does not answer.
     """
+    if device not in ("gpu", "tpu"):
+        _hide_gpus(device)
     if device == "tpu":
         strategy = _tpu_strategy(tpu)
     elif cluster:
@@ -84,6 +87,15 @@ def get_strategy(
         strategy = _gpu_strategy()
     logging.info("number of accelerators: %d", strategy.num_replicas_in_sync)
     return strategy
+
+
+def _hide_gpus(device: str) -> None:
+    """Hide all GPUs from TensorFlow, or for "gpu:N" all except one."""
+    gpus = tf.config.list_physical_devices("GPU")
+    _, _, number = device.partition(":")
+    if number and int(number) >= len(gpus):
+        raise UserError(f"{device}: no such GPU; this machine has {len(gpus)}")
+    tf.config.set_visible_devices(gpus[int(number) : int(number) + 1] if number else [], "GPU")
 
 
 def _gpu_strategy() -> tf.distribute.Strategy:
@@ -224,7 +236,7 @@ def choose_precision(precision: str, training: bool = False) -> str:
 
 def _compute_capability() -> tuple[int, int] | None:
     """Return the smallest compute capability of all GPUs, or None without GPUs."""
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return min((detail.get("compute_capability", (0, 0)) for detail in details), default=None)
 

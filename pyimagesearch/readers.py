@@ -14,6 +14,21 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def device(text: str) -> str:
+    """Read a device: gpu, gpu:N, cpu or tpu."""
+    name, _, number = text.partition(":")
+    if text not in ("gpu", "cpu", "tpu") and not (name == "gpu" and number.isdecimal()):
+        raise ArgumentTypeError(f"{text!r} is not one of gpu, gpu:0, gpu:1 ..., cpu, tpu")
+    return text
+
+
+def name_part(text: str) -> str:
+    """Read a part of a file name."""
+    if "/" in text or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} cannot be part of a file name")
+    return text
+
+
 def crop_side(text: str) -> int:
     """Read the side of a crop in pixels: a multiple of 8, at least 32, for all scaling factors and networks."""
     side = positive_int(text)

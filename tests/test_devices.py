@@ -164,7 +164,23 @@ def test_precision_follows_the_flag_and_else_the_hardware(caplog):
 )
 def test_precision_follows_the_oldest_gpu(monkeypatch, capabilities, trained, inferred):
     details = [{"compute_capability": capability} if capability else {} for capability in capabilities]
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: details if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: details if kind == "GPU" else [])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: gpu)
     assert devices.choose_precision("auto", training=True) == trained
     assert devices.choose_precision("auto") == inferred
+
+
+def gpus_seen_with(device, monkeypatch):
+    """Return the GPUs that stay visible on a machine with three GPUs."""
+    visible = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU 0", "GPU 1", "GPU 2"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda gpus, kind: visible.extend(gpus))
+    devices.get_strategy(device)
+    return visible
+
+
+def test_one_gpu_or_none_can_be_chosen(monkeypatch):
+    assert gpus_seen_with("gpu:1", monkeypatch) == ["GPU 1"]
+    assert gpus_seen_with("cpu", monkeypatch) == []
+    with pytest.raises(UserError, match="^gpu:3: no such GPU; this machine has 3$"):
+        gpus_seen_with("gpu:3", monkeypatch)

@@ -20,6 +20,10 @@ from pyimagesearch import readers
         (readers.whole_number, "1.5"),
         (readers.crf, "52"),
         (readers.crf, "-1"),
+        (readers.device, "cuda"),
+        (readers.device, "cpu:1"),
+        (readers.device, "gpu:x"),
+        (readers.name_part, "a/b"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):

@@ -1,6 +1,7 @@
 """The commands, run as by a user."""
 
 import dataclasses
+import io
 import json
 import pathlib
 import re
@@ -230,6 +231,29 @@ def test_results_are_kept_unless_overwrite_is_given(enlarging):
     assert Image.open(place / "out" / "sub" / "b.png").size == (80, 120)
     assert inference.main([*flags, "--overwrite", "--outscale", "2", "--tile", "64"]) == 0
     assert Image.open(place / "out" / "a.png").size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(["--width", "50"], (50, 33)), (["--width", "9", "--height", "9"], (9, 9))]
+)
+def test_results_have_exactly_the_size_that_is_asked_for(enlarging, size, expected):
+    place, flags = enlarging
+    assert inference.main([*map(str, flags), *size]) == 0
+    assert Image.open(place / "out" / "a.png").size == expected
+
+
+def test_an_image_goes_through_standard_input_and_output(workplace, tmp_path):
+    save(tmp_path / "a.jpg", random_image(20, 30))
+    model = workplace[0] / "outputs" / "models" / "generator.keras"
+    command = [sys.executable, ROOT / "inference.py", "-m", model, "-i", "-", "-o", "-", "--format", "auto", "-t", "64"]
+    with open(tmp_path / "a.jpg", "rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert (image.format, image.size) == ("JPEG", (120, 80))
+    assert b"[INFO] computing with " in done.stderr and b"generator.keras: " in done.stderr
+    done = subprocess.run(command, input=b"not an image", capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard input: damaged, or not an image" in done.stderr and b"Traceback" not in done.stderr
 
 
 def test_an_interpolation_at_its_ends_is_the_pretrained_generator_or_srgan(workplace, tmp_path):
@@ -523,7 +547,7 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
         (["--input", "nowhere.png"], "nowhere.png: no such file or folder"),
         (["--input", "photos", "--output", "photos"], "photos: is the input and the output at once"),
         (["--input", "photos", "--model", "nowhere.keras"], "nowhere.keras: no such model"),
-        (["--input", "photos", "--alpha", "0.5"], "argument --alpha/--blend: not allowed with argument --model"),
+        (["--input", "photos", "--alpha", "0.5"], "argument --alpha/--blend: not allowed with argument -m/--model"),
         (["--alpha", "0"], "--alpha needs --input"),
         (
             ["--input", "photos", "--tile", "20"],
@@ -532,6 +556,13 @@ def test_train_refuses_a_damaged_record_within_a_shard(refused, workplace, flags
         (["--input", "photos", "--output", "photos/a.png"], "photos/a.png: is one file"),
         (["--input", "photos/a.png", "--output", "photos/a.png"], "photos/a.png: is an input and a result at once"),
         (["--input", "photos", "--format", "xcf"], "--format"),
+        (["--input", "photos", "--width", "9", "--long-side", "9"], "exclude each other; give one of them"),
+        (["--input", "-", "photos"], "--input -: is one image"),
+        (["--input", "photos", "--output", "-", "--html"], "--output -: has no folder for --compare and --html"),
+        (["--input", "photos", "--output", "-"], "standard output.png: is one file"),
+        (["--input", "photos", "--suffix", "a/b"], "'a/b' cannot be part of a file name"),
+        (["--input", "photos", "--device", "cuda"], "'cuda' is not one of gpu, gpu:0, gpu:1 ..., cpu, tpu"),
+        (["--input", "photos", "--device", "gpu:7"], "gpu:7: no such GPU; this machine has 0"),
     ],
 )
 def test_inference_refuses(refused, workplace, tmp_path, flags, said):

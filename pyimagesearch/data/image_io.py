@@ -105,6 +105,17 @@ def read_rgb(file: str | BinaryIO) -> np.ndarray:
     return np.asarray(_over_white(_in_srgb(_as_image(pixels), icc)))
 
 
+def sniffed_ending(path: str) -> str:
+    """Return the ending for a file of one of `FORMATS`, found by its content, or "" for other files.
+
+    Args:
+        path: the path of the file.
+    """
+    with contextlib.suppress(Exception), Image.open(path) as image:
+        return FORMATS.get(image.format.lower(), "")
+    return ""
+
+
 def read_image(file: str | BinaryIO, limited: bool = True) -> LoadedImage:
     """Read an image with its bit depth, transparency and metadata.
 

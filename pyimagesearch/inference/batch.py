@@ -19,6 +19,7 @@ from pyimagesearch.files import fault, printable, reason, save_figure, written_w
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import View, before_and_after, view
 from pyimagesearch.inference.jobs import Job
+from pyimagesearch.inference.sizes import NATURAL, OutputSize
 from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_image
 from pyimagesearch.inference.video_formats import NO_PYAV, VideoSettings, is_animated, is_available
 
@@ -37,8 +38,7 @@ Done = Callable[[Job], None]
 def run(
     jobs: Sequence[Job],
     upscale: Upscaler,
-    form: str,
-    outscale: float | None = None,
+    size: OutputSize = NATURAL,
     compare: bool = False,
     done: Done = lambda job: None,
     video_settings: VideoSettings | None = None,
@@ -48,8 +48,7 @@ def run(
     Args:
         jobs: from `jobs.plan`.
         upscale: the upscaler.
-        form: one of `image_io.FORMATS`.
-        outscale: the scaling factor of the results. None: that of the generator.
+        size: the size of the results.
         compare: whether to write an image of before and after beside each result.
         done: is called with each job after its result has been written.
         video_settings: the encoding of videos. None: the defaults of `VideoSettings`.
@@ -57,10 +56,10 @@ def run(
     Yields:
         The files that cannot be read, upscaled or written. Errors do not stop the other files.
     """
-    yield from _upscale_images([job for job in jobs if not job.is_video], upscale, form, outscale, compare, done)
+    yield from _upscale_images([job for job in jobs if not job.is_video], upscale, size, compare, done)
     for job in jobs:
         if job.is_video:
-            yield from _upscale_video(job, upscale, outscale, done, video_settings)
+            yield from _upscale_video(job, upscale, size, done, video_settings)
 
 
 def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
@@ -91,7 +90,7 @@ def _is_newer(path: str, other: str) -> bool:
 
 
 def _upscale_images(
-    jobs: Sequence[Job], upscale: Upscaler, form: str, outscale: float | None, compare: bool, done: Done
+    jobs: Sequence[Job], upscale: Upscaler, size: OutputSize, compare: bool, done: Done
 ) -> Iterator[Failure]:
     """Upscale an image while the next one is read and the last one is written. Only these three are in memory."""
     with (
@@ -105,15 +104,15 @@ def _upscale_images(
             reading.extend(reader.submit(read_image, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
-                check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
+                check_size(size.of(*before.pixels.shape[:2], upscale.scale), job.form)
                 if is_animated(job.source):
                     logging.info("%s: is animated; only its first frame is upscaled", printable(job.source))
-                after = upscale_image(before, upscale, outscale, progress.update)
+                after = upscale_image(before, upscale, size, progress.update)
             except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
-                writing = job, writer.submit(_write, job, before, after, form, compare, done)
+                writing = job, writer.submit(_write, job, before, after, compare, done)
         yield from _finish(writing)
 
 
@@ -137,9 +136,9 @@ def _why_not_written(target: str, error: Exception) -> str:
     return _why(error)
 
 
-def _write(job: Job, before: LoadedImage, after: LoadedImage, form: str, compare: bool, done: Done) -> None:
+def _write(job: Job, before: LoadedImage, after: LoadedImage, compare: bool, done: Done) -> None:
     with written_whole(job.target) as aside:
-        write_image(aside, after, form)
+        write_image(aside, after, job.form)
     done(job)
     if compare:
         save_figure(before_and_after(before, after), job.comparison)
@@ -155,7 +154,7 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
 
 
 def _upscale_video(
-    job: Job, upscale: Upscaler, outscale: float | None, done: Done, settings: VideoSettings | None
+    job: Job, upscale: Upscaler, size: OutputSize, done: Done, settings: VideoSettings | None
 ) -> Iterator[Failure]:
     if not is_available():
         yield Failure(job.source, NO_PYAV)
@@ -163,7 +162,7 @@ def _upscale_video(
     from pyimagesearch.inference.video import upscale_video  # which needs PyAV
 
     def one(frame: np.ndarray) -> np.ndarray:
-        return upscale_image(LoadedImage(frame), upscale, outscale).pixels
+        return upscale_image(LoadedImage(frame), upscale, size).pixels
 
     try:
         with tqdm(desc=job.source, unit=" frames", disable=None) as bar:

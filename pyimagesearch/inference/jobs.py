@@ -36,10 +36,19 @@ class Job(NamedTuple):
         return self.target.lower().endswith(RESULT_ENDINGS)
 
     @property
+    def form(self) -> str:
+        """The format of an image, one of `image_io.FORMATS`."""
+        return _form(self.target)
+
+    @property
     def comparison(self) -> str:
         """The path of the image of before and after."""
         folder, name = os.path.split(self.target)
         return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
+
+
+AUTO = "auto"
+"""Each result has the format of its source, or PNG if that format cannot be written."""
 
 
 def plan(
@@ -49,6 +58,7 @@ def plan(
     compare: bool = False,
     animated: bool = False,
     video_ending: str = VideoSettings().ending,
+    suffix: str = "",
 ) -> list[Job]:
     """Return a job for each image and video of the inputs.
 
@@ -56,10 +66,11 @@ def plan(
         inputs: files, folders and patterns such as `scans/*.tif`. Subfolders are mirrored below `output`.
         output: the folder of the results, or for a single input the path of the result. Files in this folder are not
             inputs.
-        form: one of `image_io.FORMATS`.
+        form: one of `image_io.FORMATS`, or `AUTO`.
         compare: whether comparisons will be written, too.
         animated: whether animated images become videos.
         video_ending: the file name ending of upscaled videos.
+        suffix: is added to the names of results, before the ending.
 
     Raises:
         UserError: an input does not exist or is empty, a result would overwrite an input or another result, or all
@@ -67,15 +78,21 @@ def plan(
     """
     if "://" in output:
         raise UserError(f"{output}: results are written to this machine only; give a folder on it")
-    found: dict[tuple[str, str], Job] = {}
+    if suffix and is_file_name(output):
+        raise UserError(f"{output}: names the result; a suffix needs an output folder")
+    found: dict[tuple[str, str], str] = {}  # the source of each file and its path below the output folder
     for source, name in (pair for path in inputs for pair in _find(path, output)):
-        if (key := (os.path.realpath(source), name)) not in found:
-            is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
-            found[key] = Job(source, os.path.splitext(name)[0] + (video_ending if is_video else FORMATS[form]))
-    short = collections.Counter(job.target for job in found.values())
-    jobs = [
-        job._replace(target=_place(output, _full_name(name, job.target) if short[job.target] > 1 else job.target))
-        for (_, name), job in found.items()
+        found.setdefault((os.path.realpath(source), name), source)
+
+    def ending(source: str) -> str:
+        is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
+        return suffix + (video_ending if is_video else FORMATS[_form(source) if form == AUTO else form])
+
+    named = [(source, name, os.path.splitext(name)[0], ending(source)) for (_, name), source in found.items()]
+    counts = collections.Counter(stem + end for _, _, stem, end in named)
+    jobs = [  # the results of a.jpg and a.png keep the whole names
+        Job(source, _place(output, (name if counts[stem + end] > 1 else stem) + end))
+        for source, name, stem, end in named
     ]
     if is_file_name(output):
         jobs = [_only_job(inputs, jobs, output)]
@@ -83,9 +100,8 @@ def plan(
     return jobs
 
 
-def _full_name(name: str, target: str) -> str:
-    """Return a name that includes the ending of the source. It keeps the results of a.jpg and a.png apart."""
-    return name + os.path.splitext(target)[1]
+def _form(path: str) -> str:
+    return ENDING_FORMATS.get(os.path.splitext(path)[1].lower(), "png")
 
 
 def _place(output: str, target: str) -> str:
@@ -105,7 +121,7 @@ def choose_format(output: str, form: str | None) -> str:
         UserError: `form` and the file name disagree.
     """
     named = ENDING_FORMATS.get(os.path.splitext(output)[1].lower()) if is_file_name(output) else None
-    if named and form and named != form:
+    if named and form not in (None, AUTO, named):
         raise UserError(f"{output}: the name is one of {named}, but the format is {form}; give only one of the two")
     return named or form or "png"
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import is_local, printable, write_text
+from pyimagesearch.inference.sizes import NATURAL, OutputSize
 
 NAME = ".srgan-results.jsonl"
 """The file in a folder of results. It has a line for each result; the last line of a result counts."""
@@ -27,21 +28,28 @@ class State(enum.Enum):
 
 
 def settings_of(
-    models: Sequence[str], alpha: float | None, outscale: float | None, faithful: bool = False
+    models: Sequence[str],
+    alpha: float | None,
+    size: OutputSize = NATURAL,
+    faithful: bool = False,
+    ensemble: bool = False,
 ) -> dict[str, Any]:
     """Return the settings that results depend on.
 
     Args:
         models: the paths of the generators. The settings have checksums of the files.
         alpha: the weight of the second generator in an interpolation, from 0 to 1, or None.
-        outscale: the size of the results relative to the inputs. None: the scaling factor of the generator.
+        size: the size of the results.
         faithful: whether a reduced result equals its input.
+        ensemble: whether a result is the mean over flips and rotations.
 
     Raises:
         UserError: a file cannot be read.
     """
     generators = [_sha256(path) for path in models]
-    return {"generators": generators, "share": alpha, "outscale": outscale, "faithful": faithful}
+    settings = {"generators": generators, "share": alpha, "outscale": size.scale, "faithful": faithful}
+    others = {"width": size.width, "height": size.height, "long_side": size.long_side, "ensemble": ensemble}
+    return settings | {name: value for name, value in others.items() if value}  # so results of earlier versions count
 
 
 def _sha256(path: str) -> str:

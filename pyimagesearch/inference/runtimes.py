@@ -41,7 +41,7 @@ def choose_runtime(runtime: str) -> str:
 
 def describe(runtime: str, precision: str) -> str:
     """Return a description of the runtime, the precision and the device."""
-    gpus = tf.config.list_physical_devices("GPU") if runtime == "tensorflow" else []
+    gpus = tf.config.get_visible_devices("GPU") if runtime == "tensorflow" else []
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus[:1]]
     return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
 

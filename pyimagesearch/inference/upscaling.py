@@ -20,6 +20,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.inference.consistency import hold_colours, project
 from pyimagesearch.inference.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
 from pyimagesearch.inference.runtimes import compile_network, count_devices, threads
+from pyimagesearch.inference.sizes import NATURAL, OutputSize
 from pyimagesearch.metrics import to_integers, to_uint8
 
 TILE = 1024
@@ -83,6 +84,7 @@ class Upscaler:
         precision: str = "float32",
         tile: int | None = None,
         faithful: bool = False,
+        ensemble: bool = False,
     ) -> None:
         """Prepare a generator.
 
@@ -92,6 +94,8 @@ class Upscaler:
             precision: "float32" or "bfloat16". Images of 16 bits are computed in float32.
             tile: the largest side of a tile in LR pixels; by default `TILE`.
             faithful: whether a reduced result must equal its input in each pixel, as far as the range of pixels allows.
+            ensemble: whether to return the mean of the results of all eight flips and rotations, in eight times the
+                time. See Timofte et al., arXiv 1511.02228.
 
         Raises:
             UserError: the tiles are not larger than the receptive field, or the generator cannot be split.
@@ -99,7 +103,7 @@ class Upscaler:
         self.scale = scaling_factor(generator)
         self.devices = count_devices(runtime)
         self.precision = precision
-        self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful)
+        self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful, ensemble)
         in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts the layers itself
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
         trunk, head, self.trunk_reach, self.head_reach = split(folded)
@@ -108,6 +112,7 @@ class Upscaler:
         self.trunk, self.head = (compile_network(network, runtime, precision) for network in (trunk, head))
         self.reach = self.trunk_reach + self.head_reach
         self.faithful = faithful
+        self.ensemble = ensemble
         self.tile = tile or max(TILE, 3 * self.reach)
         if self.tile <= 2 * self.reach:
             raise UserError(
@@ -115,7 +120,7 @@ class Upscaler:
                 f"choose more than {2 * self.reach}"
             )
 
-    def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
+    def __call__(self, lr: np.ndarray, progress: Callable[[float], None] | None = None) -> np.ndarray:
         """Upscale an image.
 
         Args:
@@ -128,9 +133,10 @@ class Upscaler:
         if lr.dtype == np.uint16 and self.precision != "float32":
             return self._exact(lr, progress)
         is_grey = bool((lr == lr[..., :1]).all())
+        compute = self._upscale_turned if self.ensemble else self._upscale
         while True:
             try:
-                sr = self._upscale(lr, is_grey, progress or (lambda pixels: None))
+                sr = compute(lr, is_grey, progress or (lambda pixels: None))
                 self.agree(lr[..., : sr.shape[-1]], sr)
                 return sr.repeat(3, axis=-1) if is_grey else sr
             except OUT_OF_MEMORY:
@@ -155,7 +161,17 @@ class Upscaler:
         """The upscaler for images of 16 bits, because bfloat16 has only 8 bits of precision."""
         return self._make_exact()
 
-    def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[int], None]) -> np.ndarray:
+    def _upscale_turned(self, lr: np.ndarray, is_grey: bool, progress: Callable[[float], None]) -> np.ndarray:
+        """Return the mean of the results for all flips and rotations of an image, turned back."""
+        total = 0
+        for image, back in ((lr, np.asarray), (lr[:, ::-1], np.fliplr)):
+            for turns in range(4):
+                turned = np.ascontiguousarray(np.rot90(image, turns))
+                sr = self._upscale(turned, is_grey, lambda pixels: progress(pixels / 8))
+                total = total + back(np.rot90(sr, -turns)).astype(np.uint32)
+        return ((total + 4) // 8).astype(lr.dtype)
+
+    def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[float], None]) -> np.ndarray:
         """Return the result of the generator, [S*h, S*w, 3], or its luma [S*h, S*w, 1] for a grey image."""
         height, width, _ = lr.shape
         sr = np.empty((self.scale * height, self.scale * width, 1 if is_grey else 3), lr.dtype)
@@ -211,15 +227,17 @@ def _relative(whole: slice, part: slice) -> slice:
 
 
 def upscale_image(
-    image: LoadedImage, upscale: Upscaler, outscale: float | None = None, progress: Callable[[int], None] | None = None
+    image: LoadedImage,
+    upscale: Upscaler,
+    size: OutputSize = NATURAL,
+    progress: Callable[[float], None] | None = None,
 ) -> LoadedImage:
     """Upscale an image and keep its metadata. Grey stays grey, and transparency is upscaled by bicubic interpolation.
 
     Args:
         image: from `image_io.read_image`.
         upscale: the upscaler.
-        outscale: the size of the result relative to the input. The result of the generator is resampled to it. If None,
-            it is the scaling factor of the generator.
+        size: the size of the result. If it is not that of the generator, the result is resampled.
         progress: see `Upscaler`.
     """
     channels = image.pixels.shape[-1]
@@ -231,9 +249,8 @@ def upscale_image(
         height, width, _ = sr.shape
         alpha = cv2.resize(image.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
         sr = np.concatenate([sr, alpha[..., None]], axis=-1)
-    if outscale:
-        height, width = (max(1, round(outscale * length)) for length in image.pixels.shape[:2])
-        sr = resample(sr, height, width)
+    if size != NATURAL:
+        sr = resample(sr, *size.of(*image.pixels.shape[:2], upscale.scale))
     return dataclasses.replace(image, pixels=sr)
 
 

@@ -134,7 +134,7 @@ def test_a_folder_of_a_phone_is_upscaled(tmp_path):
 
     twice.scale = 2
     jobs = plan([str(folder)], str(tmp_path / "out"), "png")
-    failures = {failure.source.rpartition("/")[2]: failure.reason for failure in batch.run(jobs, twice, "png")}
+    failures = {failure.source.rpartition("/")[2]: failure.reason for failure in batch.run(jobs, twice)}
     assert failures.keys() == {"cut.heic", "new.jxl"} and failures["new.jxl"].startswith("JPEG XL is not supported")
     results = {path.name: read_image(str(path)).pixels for path in (tmp_path / "out").iterdir()}
     assert {name: (pixels.shape, pixels.dtype.itemsize) for name, pixels in results.items()} == {

@@ -64,10 +64,30 @@ def test_names_that_differ_in_their_ending_stay_apart(place):
     }
 
 
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [("auto", ["a_x4.png", "b_x4.tif", "写真_x4.jpg"]), ("webp", ["a_x4.webp", "b_x4.webp", "写真_x4.webp"])],
+)
+def test_results_have_the_suffix_and_the_format_of_the_source_if_asked(place, form, names):
+    jobs = plan(["photos/a.png", "photos/b.tif", "photos/*/*.jpg"], "out", form, suffix="_x4")
+    assert [job.target for job in jobs] == [f"out/{name}" for name in names]
+    save(place / "photos" / "a.bmp", random_image(5, 5))
+    jobs = plan(["photos/a.png", "photos/a.bmp"], "out", "auto", suffix=" large")
+    assert [(job.target, job.form) for job in jobs] == [
+        ("out/a.png large.png", "png"),
+        ("out/a.bmp large.png", "png"),
+    ]
+
+
+def test_a_suffix_for_a_result_with_a_name_is_refused(place):
+    with pytest.raises(UserError, match="^large.png: names the result; a suffix needs an output folder"):
+        plan(["photos/a.png"], "large.png", "png", suffix="_x4")
+
+
 def test_an_existing_folder_is_a_folder_with_any_name(place):
     (place / "out.png").mkdir()
     assert plan(["photos/a.png"], "out.png", "png") == [Job("photos/a.png", "out.png/a.png")]
-    assert choose_format("out.png", "jpeg") == "jpeg"
+    assert choose_format("out.png", "jpeg") == "jpeg" and choose_format("out.png", "auto") == "auto"
 
 
 @pytest.mark.parametrize("output", ["large.jpg", "large.tiff", "large.webp"])

@@ -12,6 +12,7 @@ import inference
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import results
 from pyimagesearch.inference.results import Results, State
+from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.srgan import SRGAN
 
 
@@ -72,10 +73,10 @@ def test_replaced_lines_are_removed(place):
 def test_models_are_identified_by_their_content(tmp_path):
     for name, text in (("a", "one"), ("copy", "one"), ("b", "other")):
         (tmp_path / name).write_text(text)
-    one, copy, other = (results.settings_of([str(tmp_path / name)], None, 2) for name in ("a", "copy", "b"))
+    one, copy, other = (results.settings_of([str(tmp_path / name)], None, OutputSize(2)) for name in ("a", "copy", "b"))
     assert one == copy != other and json.loads(json.dumps(one)) == one
     with pytest.raises(UserError, match="nowhere: no such model"):
-        results.settings_of([str(tmp_path / "nowhere")], None, None)
+        results.settings_of([str(tmp_path / "nowhere")], None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.data.metadata import Metadata
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import runtimes, upscaling
+from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.inference.upscaling import Upscaler, pieces, upscale_image, within
 from pyimagesearch.metrics import to_uint8
 from pyimagesearch.srgan import SRGAN
@@ -206,8 +207,9 @@ def test_an_object_has_its_own_colour_up_to_its_edge(monkeypatch, colour, hidden
     def mix(lr, progress=None):
         return cv2.resize(lr, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
 
+    mix.scale = 4
     pixels = disc(colour, hidden, dtype)
-    result = upscale_image(LoadedImage(pixels), mix, outscale).pixels
+    result = upscale_image(LoadedImage(pixels), mix, OutputSize(outscale)).pixels
     seen = result[..., -1] > 0
     step = np.iinfo(dtype).max // 255
     assert np.abs(result[seen][:, :-1] / step - colour).max() <= 1 and 0.2 < seen.mean() < 0.6
@@ -227,7 +229,7 @@ def test_colours_of_what_can_be_seen_are_left_alone():
 @pytest.mark.parametrize(("outscale", "size"), [(2, (12, 18)), (1.5, (9, 14)), (6, (36, 54))])
 def test_results_can_be_of_another_size(outscale, size):
     before, upscale = LoadedImage(random_image(6, 9)), Upscaler(make_generator())
-    after = upscale_image(before, upscale, outscale)
+    after = upscale_image(before, upscale, OutputSize(outscale))
     assert after.pixels.shape == (*size, 3) and after.pixels.dtype == np.uint8
 
 
@@ -242,3 +244,24 @@ def test_resampling_is_antialiased(dtype):
 def test_bicubic_keeps_a_plane_and_upscales_by_the_scale():
     lr = np.full((1, 6, 5, 3), 77, np.uint8)
     np.testing.assert_array_equal(upscaling.bicubic(lr, 4), np.full((1, 24, 20, 3), 77))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("grey", [True, False])
+def test_an_ensemble_turns_with_the_image(dtype, grey):
+    lr = random_image(7, 10).astype(dtype) * (np.iinfo(dtype).max // 255)
+    lr = lr[..., :1].repeat(3, axis=-1) if grey else lr
+    generator = make_generator()
+    ensemble, single = Upscaler(generator, ensemble=True), Upscaler(generator)
+    sr = ensemble(lr).astype(int)
+    assert np.abs(sr - single(lr)).max() > 0
+    step = np.iinfo(dtype).max // 255
+    for turned, back in ((lr[::-1], np.flipud), (np.rot90(lr), lambda image: np.rot90(image, -1))):
+        other = back(ensemble(np.ascontiguousarray(turned)))
+        assert np.abs(other.astype(int) - sr).max() <= step
+
+
+def test_the_progress_of_an_ensemble_is_that_of_one_image():
+    done = []
+    Upscaler(make_generator(), ensemble=True)(random_image(7, 10), done.append)
+    assert sum(done) == pytest.approx(70)
