@@ -6,12 +6,14 @@ If the training stops for any reason, the same command resumes it.
 Examples:
     python train_srgan.py --device gpu
     python train_srgan.py --device gpu --preset paper --outputs outputs/paper
-    python train_srgan.py --device gpu --batch-size 16 --pretrain-epochs 1000 --finetune-epochs 1000
     python train_srgan.py --config outputs/models/config.json --outputs outputs/again
+    python train_srgan.py --fine-tune ~/Pictures --minutes 20
     python train_srgan.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
 import argparse
+import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,15 +21,15 @@ from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 from pyimagesearch import devices, readers
-from pyimagesearch.config import Config
+from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.errors import UserError
-from pyimagesearch.training import run, run_config
+from pyimagesearch.training import fine_tuning, run, run_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_shared_flags(parser, start_from_file=True)
+    cli.add_shared_flags(parser, for_training=True)
     cli.add_config_flags(parser)
     add = parser.add_argument
     add(
@@ -56,6 +58,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="delete the checkpoints of an earlier run and start over")
     add(
+        "--minutes",
+        type=readers.positive_float,
+        default=20,
+        metavar="M",
+        help="training time with --fine-tune in minutes (%(default)g)",
+    )
+    add(
         "--worker-timeout",
         type=readers.positive_float,
         default=devices.WORKER_TIMEOUT,
@@ -76,7 +85,8 @@ def build_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: the settings cannot be read, or a TPU of another machine does not support them.
     """
-    config = cli.choose_config(args, run_config.read(args.config) if args.config else None)
+    start = PRESETS["fine-tune"] if args.fine_tune else run_config.read(args.config) if args.config else None
+    config = cli.choose_config(args, start)
     if config.degradation == "photo" and args.device == "tpu" and args.tpu != "local":
         raise UserError("--degradation photo needs a TPU of this machine; start the command there with --tpu local")
     return config
@@ -84,8 +94,11 @@ def build_config(args: argparse.Namespace) -> Config:
 
 def build_options(args: argparse.Namespace) -> run.Options:
     """Return the settings of a run that are not fields of `Config`."""
+    paths = cli.find_paths(args)
+    if args.fine_tune and not args.records:
+        paths = dataclasses.replace(paths, records=os.path.join(paths.outputs, "tfrecord"))
     names = ("precision", "vgg_weights", "init_generator", "init_srgan", "init_stage", "fresh")
-    return run.Options(cli.find_paths(args), **{name: getattr(args, name) for name in names})
+    return run.Options(paths, **{name: getattr(args, name) for name in names})
 
 
 @cli.command
@@ -95,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, options = build_config(args), build_options(args)
     cluster = devices.find_cluster() if args.device != "tpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)
+    if args.fine_tune:
+        fine_tuning.fine_tune(args.fine_tune, args.minutes, config, options, strategy)
+        return 0
     with run.opened(config, options, strategy, cluster) as opened:
         opened.train()
     return 0

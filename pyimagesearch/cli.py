@@ -79,12 +79,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = False) -> None:
+def add_shared_flags(parser: argparse.ArgumentParser, for_training: bool = False) -> None:
     """Add the flags that training and inference share.
 
     Args:
         parser: the parser of the command.
-        start_from_file: whether to add `--config`, too.
+        for_training: whether to add `--config` and `--fine-tune`, too.
     """
     parser.add_argument(
         "--device",
@@ -99,9 +99,14 @@ def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = Fa
     parser.add_argument("--bucket", metavar="gs://...", help="bucket of the records and outputs for a TPU")
     start = parser.add_mutually_exclusive_group()
     add_preset_flag(start)
-    if start_from_file:
+    if for_training:
         start.add_argument(
             "--config", metavar="FILE", help="take the settings from the models/config.json of an earlier run"
+        )
+        start.add_argument(
+            "--fine-tune",
+            metavar="DIR",
+            help="fine-tune the generators of the project on this folder of photographs for --minutes",
         )
     parser.add_argument("--records", metavar="DIR", help=f"folder of the records ({Paths.records})")
     parser.add_argument("--outputs", metavar="DIR", help=f"folder of models and images ({Paths.outputs})")

@@ -354,6 +354,27 @@ PRESETS = {
 # A tenth of the computation of "shipped", for previews and video.
 PRESETS["fast"] = dataclasses.replace(PRESETS["shipped"], feature_maps=32, residual_blocks=4, upsampling_maps=32)
 
+# A short training on own photographs. It starts from the generators of the project.
+PRESETS["fine-tune"] = dataclasses.replace(
+    PRESETS["shipped"],
+    train_batch_size=8,
+    finetune_lr=2e-5,
+    finetune_schedule="cosine",
+    finetune_warmup=20,
+    steps_per_epoch=20,
+    checkpoint_every=5,
+    validate_every=1000,
+    content_loss="unit",
+    adversarial_weight=0.05,
+    l1_weight=0.03,
+    reduced_weight=0.1,
+    grid_weight=0.5,
+    discriminator_steps=1,
+    discriminator_warmup=20,
+    adversarial_ramp=100,
+    ema_momentum=0.99,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Paths:

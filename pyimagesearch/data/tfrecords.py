@@ -217,13 +217,22 @@ def check_crops(root: str, crop_size: int) -> None:
         )
 
 
+def origin(root: str) -> dict[str, Any]:
+    """Return the `origin` of the manifest: which photographs the records were made from.
+
+    Args:
+        root: the folder of the records, or its `gs://` address.
+    """
+    return _read_manifest(root).get("origin", {})
+
+
 def has_own_lr(root: str) -> bool:
     """Return whether the low-resolution images of the records were given, as opposed to made from HR images.
 
     Args:
         root: the folder of the records, or its `gs://` address.
     """
-    return bool(_read_manifest(root).get("origin", {}).get("lr_images"))
+    return bool(origin(root).get("lr_images"))
 
 
 def fingerprint(root: str) -> str:
