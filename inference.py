@@ -12,6 +12,7 @@ Examples:
 """
 
 import argparse
+import functools
 import logging
 import os
 import sys
@@ -31,7 +32,7 @@ from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
-from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
+from pyimagesearch.inference import batch, cluster, comparison, generators, results, runtimes, upscaling
 from pyimagesearch.inference.jobs import Job, choose_format, is_file_name, plan
 from pyimagesearch.inference.results import State
 from pyimagesearch.inference.video_formats import CODECS, VideoSettings
@@ -77,9 +78,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="auto",
         help="auto: bfloat16 where it is fast, but float32 for images of 16 bits",
     )
+    cli.add_cluster_flag(group)
+    add(
+        "--cores",
+        type=readers.positive_int,
+        metavar="N",
+        help="with --cluster: CPU cores of each worker without a GPU (8, or all of a smaller machine)",
+    )
     args = parser.parse_args(argv)
+    if args.cores and not args.cluster:
+        parser.error("--cores goes with --cluster")
+    if args.cluster and args.device == "tpu":
+        parser.error("--cluster computes on GPUs and CPUs, not with --device tpu")
     if not args.input:
-        names = "model model-name alpha faithful output format codec crf animated outscale overwrite compare html tile"
+        names = "model model-name alpha faithful output format codec crf animated outscale overwrite compare html tile "
+        names += "cluster cores"
         for name in names.split():
             dest = name.replace("-", "_")
             if getattr(args, dest) is not parser.get_default(dest):
@@ -124,13 +137,17 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
-    upscale = prepare(args, *chosen) if wanted else None
+    load = functools.partial(prepare, args, *chosen)
     os.makedirs(folder, exist_ok=True)
 
     def note(job: Job) -> None:
         made[job.is_video].note(*job)
 
-    failures = batch.run(wanted, upscale, form, args.outscale, args.compare, note, video)
+    how = form, args.outscale, args.compare, note, video
+    if args.cluster:
+        failures = cluster.run(args.cluster, wanted, load, *how, args.cores)
+    else:
+        failures = batch.run(wanted, load() if wanted else None, *how)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])
@@ -215,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Upscale the inputs, or without inputs compare the generators."""
     args = parse_args(argv)
     paths = cli.find_paths(args)
+    if args.cluster:
+        return enlarge(args, paths)
     with devices.get_strategy(args.device, args.tpu).scope():
         return enlarge(args, paths) if args.input else compare(args, paths)
 

@@ -29,6 +29,8 @@ if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a script without a traceback while it imports
 
+_at_stop: list[Callable[[], None]] = []
+
 _PATIENCE = 1.5  # seconds to wait for child processes at the end
 
 ALPHA_HELP = "interpolate the weights of the pretrained generator (0) and SRGAN (1)"
@@ -100,6 +102,15 @@ def add_shared_flags(parser: argparse.ArgumentParser, start_from_file: bool = Fa
         )
     parser.add_argument("--records", metavar="DIR", help=f"folder of the records ({Paths.records})")
     parser.add_argument("--outputs", metavar="DIR", help=f"folder of models and images ({Paths.outputs})")
+
+
+def add_cluster_flag(parser: argparse._ActionsContainer) -> None:
+    """Add `--cluster` to a parser or a group of flags."""
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="work on the cluster of Ray at this address; auto: start Ray on this machine",
+    )
 
 
 def add_preset_flag(parser: argparse._ActionsContainer) -> None:
@@ -240,6 +251,16 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
     return wrapped
 
 
+@contextlib.contextmanager
+def at_stop(function: Callable[[], None]) -> Iterator[None]:
+    """Register a function for the block. Ctrl-C calls it, in the main thread, before the program ends."""
+    _at_stop.append(function)
+    try:
+        yield
+    finally:
+        _at_stop.remove(function)
+
+
 def _stop(outcome: Future) -> NoReturn:
     """End the program and its child processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -248,6 +269,9 @@ def _stop(outcome: Future) -> NoReturn:
         for child in children:
             child.terminate()
         wait([outcome], _PATIENCE)  # for shared resources to be released
+    for function in reversed(_at_stop.copy()):
+        with contextlib.suppress(Exception):  # the other thread may be in the middle of what this ends
+            function()
     remove_unfinished()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -150,11 +150,13 @@ def _meet(cluster: Cluster, timeout: float) -> None:
 
 
 def _absent(addresses: Sequence[str]) -> list[str]:
-    return [address for address in addresses if not _answers(address)]
+    return [address for address in addresses if not answers(address)]
 
 
-def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError, UnicodeError), socket.create_connection(_host_and_port(address), timeout=2):
+def answers(address: str) -> bool:
+    """Return whether a program listens at an address, HOST:PORT."""
+    with contextlib.suppress(OSError, UnicodeError, ValueError):
+        socket.create_connection(_host_and_port(address), timeout=2).close()
         return True
     return False
 

@@ -33,6 +33,9 @@ class Failure(NamedTuple):
 Done = Callable[[Job], None]
 """Is called with each job whose result has just been written."""
 
+Progress = Callable[[int], None]
+"""Is called with the number of LR pixels that were computed since the last call."""
+
 
 def run(
     jobs: Sequence[Job],
@@ -61,6 +64,36 @@ def run(
     for job in jobs:
         if job.is_video:
             yield from _upscale_video(job, upscale, outscale, done, video_settings)
+
+
+def make(
+    job: Job,
+    upscale: Upscaler,
+    form: str,
+    outscale: float | None,
+    compare: bool,
+    done: Done,
+    video_settings: VideoSettings | None,
+    progress: Progress,
+) -> Iterator[Failure]:
+    """Do one job, with the same result as `run`. The arguments are those of `run`, and `progress`; see `Progress`.
+
+    Yields:
+        The file, if it cannot be read, computed or written.
+    """
+    if job.is_video:
+        yield from _upscale_video(job, upscale, outscale, done, video_settings, progress)
+        return
+    try:
+        before = read_image(job.source)
+        after = _compute(job, before, upscale, form, outscale, progress)
+    except Exception as error:  # an error of one file must not stop the others
+        yield Failure(job.source, _why(error))
+        return
+    try:
+        _write(job, before, after, form, compare, done)
+    except Exception as error:  # as above
+        yield Failure(job.source, _why_not_written(job.target, error))
 
 
 def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
@@ -105,16 +138,22 @@ def _upscale_images(
             reading.extend(reader.submit(read_image, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
-                check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
-                if is_animated(job.source):
-                    logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
-                after = upscale_image(before, upscale, outscale, progress.update)
+                after = _compute(job, before, upscale, form, outscale, progress.update)
             except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, form, compare, done)
         yield from _finish(writing)
+
+
+def _compute(
+    job: Job, before: LoadedImage, upscale: Upscaler, form: str, outscale: float | None, progress: Progress
+) -> LoadedImage:
+    check_size([(outscale or upscale.scale) * side for side in before.pixels.shape[:2]], form)
+    if is_animated(job.source):
+        logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
+    return upscale_image(before, upscale, outscale, progress)
 
 
 def _pixels(job: Job) -> int:
@@ -155,7 +194,12 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
 
 
 def _upscale_video(
-    job: Job, upscale: Upscaler, outscale: float | None, done: Done, settings: VideoSettings | None
+    job: Job,
+    upscale: Upscaler,
+    outscale: float | None,
+    done: Done,
+    settings: VideoSettings | None,
+    progress: Progress | None = None,
 ) -> Iterator[Failure]:
     if not is_available():
         yield Failure(job.source, NO_PYAV)
@@ -163,7 +207,7 @@ def _upscale_video(
     from pyimagesearch.inference.video import upscale_video  # which needs PyAV
 
     def one(frame: np.ndarray) -> np.ndarray:
-        return upscale_image(LoadedImage(frame), upscale, outscale).pixels
+        return upscale_image(LoadedImage(frame), upscale, outscale, progress).pixels
 
     try:
         with tqdm(desc=job.source, unit=" frames", disable=None) as bar:

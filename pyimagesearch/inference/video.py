@@ -270,6 +270,7 @@ class _Pace:
             logging.info(
                 "%s: %d of %d frames, %.3g frames a second, about %s left",
                 *(printable(self._video.path), self.done, self._video.count, rate, _in_words(left)),
+                extra={"is_progress": True},
             )
 
 
