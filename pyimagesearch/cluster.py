@@ -32,7 +32,8 @@ KILLS = 3
 _OVERLAP = 3  # tasks that a worker reads, computes and writes at the same time
 _LOOK = 1  # seconds between looks at the nodes
 _PATIENCE = 5  # seconds to wait for the end of processes
-_PACE = 30  # seconds between lines on the progress, and between warnings that no worker has started
+_PACE = 30  # seconds between lines on the progress
+_STARTS_IN = 120  # seconds between warnings that no worker has started
 
 
 class Outcome(NamedTuple):
@@ -176,15 +177,17 @@ class Pool:
         self._failed_starts = 0
         self._looked = self._worked = time.monotonic() - _LOOK
 
-    def run(self, tasks: Iterable[Any], most: int) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Any], most: int | None = None) -> Iterator[Outcome]:
         """Do tasks, and yield the end of each. Only as many tasks are taken from the iterable as workers can hold.
+
+        An iterator may end and later have more tasks. It is asked again after each outcome.
 
         A task whose worker has ended runs again. It then has a worker for itself, so that each further end is its
         own fault. The end of a whole node is nobody's fault.
 
         Args:
             tasks: what `run` of the workers takes.
-            most: the largest number of workers.
+            most: the largest number of workers. None: as many as there is place for.
 
         Raises:
             UserError: `start` of a worker raises it; the workers compute in different ways; they end when they start.
@@ -217,7 +220,7 @@ class Pool:
             self._lost.extend(itertools.islice(self._source, 1))
         return bool(self._lost or self._suspects)
 
-    def _start_workers(self, most: int) -> None:
+    def _start_workers(self, most: int | None) -> None:
         now = time.monotonic()
         if now - self._looked < _LOOK or not self._is_waiting():
             return
@@ -227,7 +230,7 @@ class Pool:
                 self._start(slot, resources)
         if any(not worker.starting for worker in self._workers.values()):
             self._worked = now
-        elif now - self._worked > _PACE:
+        elif now - self._worked > _STARTS_IN:
             self._worked = now
             logging.warning("no worker has started yet; the cluster has no free cores or GPUs, or starts slowly")
 
@@ -360,19 +363,20 @@ class Progress:
         self._total, self._done, self._pixels = total, 0, 0
         self._began = self._told = time.monotonic()
 
-    def tell(self, pixels: int) -> None:
-        """Count a file.
+    def tell(self, pixels: int, files: int = 1) -> None:
+        """Count what was done.
 
         Args:
-            pixels: how many pixels of it were computed.
+            pixels: how many pixels were computed.
+            files: how many files are complete.
         """
-        self._done += 1
+        self._done += files
         self._pixels += pixels
         now = time.monotonic()
         rate = f"{self._pixels / 1e6 / max(now - self._began, 1e-3):.3g} megapixels/s"
         self._bar.set_postfix_str(rate, refresh=False)
-        self._bar.update()
-        if self._bar.disable and now - self._told >= _PACE:
+        self._bar.update(files)
+        if self._bar.disable and self._done and now - self._told >= _PACE:
             self._told = now
             left = tqdm.format_interval((now - self._began) / self._done * (self._total - self._done))
             logging.info("%d of %d files, %s, about %s left", self._done, self._total, rate, left)

@@ -201,23 +201,35 @@ def _upscale_video(
     settings: VideoSettings | None,
     progress: Progress | None = None,
 ) -> Iterator[Failure]:
-    if not is_available():
-        yield Failure(job.source, NO_PYAV)
-        return
-    from pyimagesearch.inference.video import upscale_video  # which needs PyAV
+    def work() -> None:
+        from pyimagesearch.inference.video import upscale_video  # which needs PyAV
 
-    def one(frame: np.ndarray) -> np.ndarray:
-        return upscale_image(LoadedImage(frame), upscale, outscale, progress).pixels
-
-    try:
         with tqdm(desc=job.source, unit=" frames", disable=None) as bar:
 
             def tell(frames: int, total: int) -> None:
                 bar.total = total
                 bar.update(frames)
 
-            upscale_video(job.source, job.target, one, tell, settings)
+            upscale_video(job.source, job.target, of_frames(upscale, outscale, progress), tell, settings)
         done(job)
+
+    yield from video_failures(job, work)
+
+
+def of_frames(
+    upscale: Upscaler, outscale: float | None, progress: Progress | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that upscales the frames of videos, from uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
+    return lambda frame: upscale_image(LoadedImage(frame), upscale, outscale, progress).pixels
+
+
+def video_failures(job: Job, work: Callable[[], None]) -> Iterator[Failure]:
+    """Do some work on a video, and yield the failure if it does not succeed."""
+    if not is_available():
+        yield Failure(job.source, NO_PYAV)
+        return
+    try:
+        work()
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
     except OUT_OF_MEMORY as error:

@@ -2,11 +2,12 @@
 
 import collections
 import contextlib
+import itertools
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -22,12 +23,31 @@ Load = Callable[[], Upscaler]
 """Loads the generator on a worker."""
 
 
+class _Task(NamedTuple):
+    """A file, or a segment of a video. `_BEGIN` is the step before the segments of a video."""
+
+    job: Job
+    segment: int | None = None
+
+
+_BEGIN = -1
+
+
 class _Made(NamedTuple):
-    """What became of a job: whether its result is written, what failed, the pixels computed, and the log lines."""
+    """What became of a task.
+
+    Attributes:
+        is_written: whether the result of the job is written.
+        failures: what failed.
+        pixels: the number of pixels computed.
+        segments: the number of segments that can be made.
+        messages: log lines with their levels.
+    """
 
     is_written: bool
     failures: list[Failure]
     pixels: int
+    segments: int
     messages: list[tuple[int, str]]
 
 
@@ -65,25 +85,59 @@ def run(
     """
     if not jobs:
         return
-    open_files: dict[Job, contextlib.ExitStack] = {}
-    progress = Progress(len(jobs))
-    ordered = sorted(jobs, key=lambda job: job.is_video)
+    agenda, progress = _Agenda(jobs), Progress(len(jobs))
+    most = None if any(job.is_video for job in jobs) else len(jobs)
     with connected(address) as ray, contextlib.closing(progress):
-        how = form, outscale, compare, video_settings
-        pool = Pool(ray, Worker, os.getcwd(), load, *how, cores=cores)
-        for outcome in pool.run(_opened(ordered, open_files), len(jobs)):
-            open_files.pop(outcome.task).close()
-            progress.tell(outcome.value.pixels if outcome.value else 0)
-            yield from _finish(outcome, done)
+        pool = Pool(ray, Worker, os.getcwd(), load, form, outscale, compare, video_settings, cores=cores)
+        for outcome in pool.run(agenda, most):
+            is_complete = agenda.is_complete_after(outcome)
+            progress.tell(outcome.value.pixels if outcome.value else 0, files=int(is_complete))
+            if is_complete or not outcome.given_up:
+                yield from _finish(outcome, done)
 
 
-def _opened(jobs: Sequence[Job], open_files: dict[Job, contextlib.ExitStack]) -> Iterator[Job]:
-    """Yield jobs. Until a job is closed, its unfinished files are removed if the program ends."""
-    for job in jobs:
-        stack = open_files[job] = contextlib.ExitStack()
-        for path in _unfinished(job, KILLS):
+class _Agenda:
+    """The tasks, images first. A video is begun, then its segments are made, then it is put together."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = itertools.chain(*([job for job in jobs if job.is_video is kind] for kind in (False, True)))
+        self._ready: collections.deque[_Task] = collections.deque()
+        self._left: collections.Counter[Job] = collections.Counter()  # segments
+        self._given_up: set[Job] = set()
+        self._open: dict[Job, contextlib.ExitStack] = {}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _Task:
+        if self._ready:
+            return self._ready.popleft()
+        job = next(self._jobs)
+        stack = self._open[job] = contextlib.ExitStack()
+        for path in _unfinished(job, KILLS):  # removed if the program ends
             stack.enter_context(files.noted_unfinished(path))
-        yield job
+        return _Task(job, _BEGIN if job.is_video else None)
+
+    def is_complete_after(self, outcome: Outcome) -> bool:
+        """Add the tasks that follow a task, and return whether there is none."""
+        job, segment = outcome.task
+        if segment == _BEGIN and outcome.value and outcome.value.segments:
+            self._left[job] = outcome.value.segments
+            self._ready.extend(_Task(job, number) for number in range(outcome.value.segments))
+            return False
+        if segment not in (None, _BEGIN) and job not in self._given_up:
+            self._left[job] -= 1
+            if not outcome.given_up and not self._left[job]:
+                self._ready.appendleft(_Task(job))
+            if not outcome.given_up:
+                return False
+            self._given_up.add(job)
+            self._ready = collections.deque(task for task in self._ready if task.job != job)
+        elif job in self._given_up:
+            return False
+        self._open.pop(job).close()
+        self._left.pop(job, None)
+        return True
 
 
 def _unfinished(job: Job, attempts: int) -> list[str]:
@@ -93,7 +147,7 @@ def _unfinished(job: Job, attempts: int) -> list[str]:
 
 def _finish(outcome: Outcome, done: Done) -> Iterator[Failure]:
     """Log what the worker has logged, note the result, and remove what lost workers have left."""
-    job, made, attempts, given_up = outcome
+    (job, _), made, attempts, given_up = outcome
     if attempts > 1:
         for path in _unfinished(job, attempts):
             files.remove(path)
@@ -133,6 +187,8 @@ class Worker:
         """
         self._load = load
         self._how = form, outscale, compare
+        self._outscale = outscale
+        self._makers: dict[int, Any] = {}  # a `SegmentMaker` of each thread
         self._video_settings = video_settings
         self._messages: collections.deque[tuple[int, str]] = collections.deque()
         with contextlib.suppress(OSError):  # absolute paths do not need it
@@ -152,15 +208,47 @@ class Worker:
         self._messages.clear()
         return upscaler.method
 
-    def run(self, job: Job, attempt: int) -> _Made:
-        """Do a job. While one is computed, others can be read and written."""
+    def run(self, task: _Task, attempt: int) -> _Made:
+        """Do a task. While one is computed, others can be read and written."""
         written: list[Job] = []
         pixels: list[int] = []
+        failures: list[Failure] = []
+        segments = 0
         with files.attempt(attempt):
-            how = *self._how, written.append, self._video_settings, pixels.append
-            failures = list(batch.make(job, self._upscale, *how))
+            if task.segment is None:
+                how = *self._how, written.append, self._video_settings, pixels.append
+                failures += batch.make(task.job, self._upscale, *how)
+            elif task.segment == _BEGIN:
+                segments, failures = self._begin(task.job)
+            else:
+                self._make_segment(task, pixels.append)
         messages = [self._messages.popleft() for _ in range(len(self._messages))]
-        return _Made(bool(written), failures, sum(pixels), messages)
+        return _Made(bool(written), failures, sum(pixels), segments, [] if task.segment is not None else messages)
+
+    def _begin(self, job: Job) -> tuple[int, list[Failure]]:
+        count = 0
+
+        def work() -> None:
+            nonlocal count
+            from pyimagesearch.inference.video import begin_segments  # which needs PyAV
+
+            upscale = batch.of_frames(self._upscale, self._outscale)
+            count = begin_segments(job.source, job.target, upscale, self._video_settings)
+
+        failures = list(batch.video_failures(job, work))
+        return count, failures
+
+    def _make_segment(self, task: _Task, progress: Callable[[int], None]) -> None:
+        """Make a segment. If that fails, it is made again when the video is put together, which tells what is wrong."""
+        from pyimagesearch.inference.video import SegmentMaker  # which needs PyAV
+
+        (source, target), number = task
+        with contextlib.suppress(Exception):
+            maker = self._makers.pop(threading.get_ident(), None)
+            if maker is None or maker.source != source or maker.position > number:
+                maker = SegmentMaker(source)
+            maker.make(number, target, batch.of_frames(self._upscale, self._outscale, progress))
+            self._makers[threading.get_ident()] = maker
 
 
 class _OneAtATime:

@@ -32,13 +32,26 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with images and with two files that are none."""
+    """A folder with images and with three files that are damaged, and a video of three segments."""
     for number in range(6):
         save(tmp_path / "photos" / f"{number}.png", random_image(20 + number, 30, number))
     save(tmp_path / "photos" / "sub folder" / "写真.png", random_image(9, 12))
+    write_video(tmp_path / "photos" / "video.avi", 250)
+    (tmp_path / "photos" / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "photos" / "bad.png").write_bytes(b"")
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
+
+
+def write_video(path, frames):
+    av = pytest.importorskip("av", reason="needs PyAV, which is not installed")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", 25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuvj420p"
+        for seed in range(frames):
+            frame = av.VideoFrame.from_ndarray(random_image(24, 32, seed), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def start(model, *flags, **options):
@@ -115,8 +128,8 @@ def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeyp
         said, complaints = together.communicate(timeout=120)
         _, expected = alone.communicate(timeout=120)
     assert together.returncode == alone.returncode == 1
-    assert sorted(complaints.splitlines()) == sorted(expected.splitlines()) and len(expected.splitlines()) == 2
-    assert "7 results written" in said and "\n".join(said.splitlines()).count("[INFO]") == len(said.splitlines())
+    assert sorted(complaints.splitlines()) == sorted(expected.splitlines()) and len(expected.splitlines()) == 3
+    assert "[INFO] 8 results written: together\n" in said and "workers started: " in said
     assert contents(photos.parent / "together") == contents(photos.parent / "alone")
     assert {"gcs_server", "raylet"} <= names and addresses and addresses <= LOOPBACK
     assert running(processes) == []
@@ -136,12 +149,12 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written_and_the_next_run_goes
     assert process.returncode == 130 and "inference.py: stopping; complete files are kept\n" in said
     assert processes and running(processes) == []
     made = contents(out)
-    assert 3 <= len(made) < 27 and not [name for name in made if "unfinished" in name]
+    assert 3 <= len(made) < 28 and not [name for name in made if "unfinished" in name]
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     with start(model, "--output", "out", "--cluster", "auto") as process:
         said, _ = process.communicate(timeout=240)
-    assert f"{27 - len(made)} results written" in said or f"{28 - len(made)} results written" in said
-    assert len(contents(out)) == 27
+    assert f"{28 - len(made)} results written" in said or f"{29 - len(made)} results written" in said
+    assert len(contents(out)) == 28
     unchanged = [path for path, stamp in times.items() if path.stat().st_mtime_ns == stamp]
     assert len(unchanged) >= len(times) - 1  # one may have been written and not yet noted
 
@@ -160,7 +173,7 @@ def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(model, photo
     finished = {path: path.stat().st_mtime_ns for path in out.rglob("*.png") if not path.name.startswith(".")}
     with start(model, "--output", "out", "--cluster", "auto") as process:
         process.communicate(timeout=240)
-    assert len(contents(out)) == 27 and not [name for name in contents(out) if "unfinished" in name]
+    assert len(contents(out)) == 28 and not [name for name in contents(out) if "unfinished" in name]
     unchanged = [path for path, stamp in finished.items() if path.stat().st_mtime_ns == stamp]
     assert len(unchanged) >= len(finished) - 3  # those that were written and not yet noted are foreign, and stay
 
@@ -185,7 +198,7 @@ def test_two_nodes_make_what_one_machine_makes_when_one_of_them_is_removed(model
     with start(model, "--output", "alone") as alone:
         _, expected = alone.communicate(timeout=240)
     assert sorted(complaints.splitlines()) == sorted(expected.splitlines())
-    assert contents(out) == contents(photos.parent / "alone") and len(contents(out)) == 27
+    assert contents(out) == contents(photos.parent / "alone") and len(contents(out)) == 28
 
 
 THREADS = """
