@@ -22,7 +22,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch import cli
-from pyimagesearch.cluster import KILLS, Pool, connected
+from pyimagesearch.workers import KILLS, Pool, connected
 from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
@@ -100,7 +100,7 @@ def create(
         processes: the number of parallel processes.
         strict: whether an image that cannot be used is an error. Otherwise it is listed in skipped.csv.
         address: the cluster whose cores make the shards, in place of processes of this machine; see
-            `cluster.connected`.
+            `workers.connected`.
         **facts: further entries of the manifest, for JSON.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pyimagesearch import files
-from pyimagesearch.cluster import KILLS, Outcome, Pool, Progress, connected
+from pyimagesearch.workers import KILLS, Outcome, Pool, Progress, connected
 from pyimagesearch.inference import batch, runtimes
 from pyimagesearch.inference.batch import Done, Failure
 from pyimagesearch.inference.jobs import Job
@@ -67,7 +67,7 @@ def run(
     All nodes must have the folders of the inputs and results at the same paths, and the same version of this program.
 
     Args:
-        address: see `cluster.connected`.
+        address: see `workers.connected`.
         jobs: from `jobs.plan`.
         load: loads the generator. It is called once by each worker.
         form: see `batch.run`.
@@ -75,13 +75,13 @@ def run(
         compare: see `batch.run`.
         done: is called in this process with each job whose result has been written.
         video_settings: see `batch.run`.
-        cores: how many CPU cores a worker has, if it has no GPU; by default `cluster.CORES`.
+        cores: how many CPU cores a worker has, if it has no GPU; by default `workers.CORES`.
 
     Yields:
         The files that cannot be read, computed or written, and those whose worker was ended several times.
 
     Raises:
-        UserError: see `cluster.connected` and `cluster.Pool.run`.
+        UserError: see `workers.connected` and `workers.Pool.run`.
     """
     if not jobs:
         return

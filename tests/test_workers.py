@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pyimagesearch import cluster
+from pyimagesearch import workers
 from pyimagesearch.errors import UserError
 
 ray = pytest.importorskip("ray", reason="needs Ray, which is not installed")
@@ -73,7 +73,7 @@ def second_node(two_nodes):
 
 @pytest.fixture
 def connected(two_nodes, second_node):
-    with cluster.connected(two_nodes.address) as module:
+    with workers.connected(two_nodes.address) as module:
         yield module
 
 
@@ -101,7 +101,7 @@ def wait_for(path):
 
 
 def test_each_task_is_done_once_and_on_both_nodes(connected, tmp_path):
-    pool = cluster.Pool(connected, Recorder)
+    pool = workers.Pool(connected, Recorder)
     outcomes = list(pool.run(tasks(tmp_path, 12, 0.2), 12))
     assert ended(tmp_path) == {f"task{number}" for number in range(12)}
     assert sorted(outcome.task for outcome in outcomes) == sorted(tasks(tmp_path, 12, 0.2))
@@ -120,7 +120,7 @@ def test_no_more_tasks_are_taken_than_workers_hold(connected, tmp_path):
             yield task
 
     done = 0
-    for _ in cluster.Pool(connected, Recorder).run(counted(), 40):
+    for _ in workers.Pool(connected, Recorder).run(counted(), 40):
         done += 1
         assert taken - done <= 2 * 3  # one in work and one that waits for each of two workers, and those just ended
     assert done == 40
@@ -128,7 +128,7 @@ def test_no_more_tasks_are_taken_than_workers_hold(connected, tmp_path):
 
 def test_tasks_of_a_killed_worker_run_again(connected, tmp_path):
     outcomes = []
-    for outcome in cluster.Pool(connected, Recorder).run(tasks(tmp_path, 10, 0.5), 10):
+    for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 10, 0.5), 10):
         if not outcomes:
             running = [path for path in tmp_path.glob("begun-*") if path.name[6:-2] not in ended(tmp_path)]
             pid, _ = running[0].read_text().split()
@@ -140,7 +140,7 @@ def test_tasks_of_a_killed_worker_run_again(connected, tmp_path):
 
 def test_tasks_of_a_removed_node_run_elsewhere(two_nodes, second_node, connected, tmp_path):
     outcomes = []
-    for outcome in cluster.Pool(connected, Recorder).run(tasks(tmp_path, 12, 0.5), 12):
+    for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 12, 0.5), 12):
         outcomes.append(outcome)
         on_second = [outcome for outcome in outcomes if outcome.value[1] == second_node.node_id]
         if on_second and second_node in two_nodes.worker_nodes:
@@ -153,8 +153,8 @@ def test_tasks_of_a_removed_node_run_elsewhere(two_nodes, second_node, connected
 
 def test_a_new_node_takes_part(two_nodes, tmp_path):
     nodes, new = set(), None
-    with cluster.connected(two_nodes.address) as module:
-        for outcome in cluster.Pool(module, Recorder).run(tasks(tmp_path, 30, 0.3), 30):
+    with workers.connected(two_nodes.address) as module:
+        for outcome in workers.Pool(module, Recorder).run(tasks(tmp_path, 30, 0.3), 30):
             nodes.add(outcome.value[1])
             new = new or two_nodes.add_node(num_cpus=1)
     two_nodes.remove_node(new)
@@ -164,7 +164,7 @@ def test_a_new_node_takes_part(two_nodes, tmp_path):
 def test_a_task_that_ends_its_worker_three_times_is_given_up_and_no_other(connected, tmp_path):
     work = tasks(tmp_path, 8, 0.1)
     work.insert(3, ("poison", 0, str(tmp_path)))
-    outcomes = list(cluster.Pool(connected, Recorder).run(work, 9))
+    outcomes = list(workers.Pool(connected, Recorder).run(work, 9))
     (given_up,) = (outcome for outcome in outcomes if outcome.given_up)
     assert given_up.task[0] == "poison" and given_up.value is None and given_up.attempts == 3
     assert begun(tmp_path, "poison") == [f"begun-poison-{attempt}" for attempt in range(3)]
@@ -181,11 +181,11 @@ def test_a_task_that_ends_its_worker_three_times_is_given_up_and_no_other(connec
 )
 def test_workers_that_cannot_compute_are_told(connected, tmp_path, worker, message):
     with pytest.raises(UserError, match=message):
-        list(cluster.Pool(connected, worker).run(tasks(tmp_path, 8, 0.1), 8))
+        list(workers.Pool(connected, worker).run(tasks(tmp_path, 8, 0.1), 8))
 
 
 def test_no_worker_is_left_when_the_tasks_are_not_all_taken(connected, tmp_path):
-    with contextlib.closing(cluster.Pool(connected, Recorder).run(tasks(tmp_path, 8, 0.2), 8)) as outcomes:
+    with contextlib.closing(workers.Pool(connected, Recorder).run(tasks(tmp_path, 8, 0.2), 8)) as outcomes:
         next(outcomes)
         pids = {int(path.read_text().split()[0]) for path in tmp_path.glob("begun-*")}
     deadline = time.monotonic() + 10
@@ -195,11 +195,11 @@ def test_no_worker_is_left_when_the_tasks_are_not_all_taken(connected, tmp_path)
 
 
 def test_a_wrong_address_is_told():
-    with pytest.raises(UserError, match="^127.0.0.1:9: no Ray cluster answers"), cluster.connected("127.0.0.1:9"):
+    with pytest.raises(UserError, match="^127.0.0.1:9: no Ray cluster answers"), workers.connected("127.0.0.1:9"):
         pass
 
 
 def test_without_ray_its_requirements_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"), cluster.connected("auto"):
+    with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"), workers.connected("auto"):
         pass
