@@ -23,10 +23,10 @@ from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its 
 from PIL import Image
 
 from pyimagesearch import devices, readers
-from pyimagesearch.workers import LOCAL, Pool, Progress, connected
 from pyimagesearch.data.image_io import read_image
 from pyimagesearch.inference import batch, cluster, generators, runtimes, upscaling
 from pyimagesearch.inference.jobs import Job, plan
+from pyimagesearch.workers import LOCAL, Pool, Progress, connected
 
 ROOT = pathlib.Path(__file__).parents[1]
 CORES = os.cpu_count()

@@ -68,9 +68,10 @@ def find_cluster() -> Cluster | None:
 def _slurm_config() -> str:
     """Return TF_CONFIG for the tasks that srun has started. Jobs on the same machine have different ports."""
     port = _SLURM_PORTS + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
+    tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=port, gpus_per_node=1, gpus_per_task=1, auto_set_gpu=False
-    )  # Slurm itself gives each task its GPUs
+        port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+    )  # Slurm itself gives each task its GPUs; the numbers only keep the resolver from asking nvidia-smi
     cluster = resolver.cluster_spec().as_dict()
     kind, index = resolver.get_task_info()
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})

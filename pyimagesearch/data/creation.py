@@ -22,13 +22,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch import cli
-from pyimagesearch.workers import KILLS, Pool, connected
 from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
 from pyimagesearch.data.sources import ImageSource, Skipped, Source
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import attempt, unfinished, written_whole
+from pyimagesearch.workers import KILLS, Pool, connected
 
 SKIPPED = "skipped.csv"
 _JOURNALS = "unfinished"  # the folder with a plan, and with the manifest entry of each complete shard

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pyimagesearch import files
-from pyimagesearch.workers import KILLS, Outcome, Pool, Progress, connected
 from pyimagesearch.inference import batch, runtimes
 from pyimagesearch.inference.batch import Done, Failure
 from pyimagesearch.inference.jobs import Job
 from pyimagesearch.inference.upscaling import Upscaler
 from pyimagesearch.inference.video_formats import VideoSettings
+from pyimagesearch.workers import KILLS, Outcome, Pool, Progress, connected
 
 Load = Callable[[], Upscaler]
 """Loads the generator on a worker."""
