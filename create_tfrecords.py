@@ -59,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="number of parallel processes (%(default)s, the number of cores)",
     )
+    cli.add_cluster_flag(parser)
     args = parser.parse_args(argv)
     if not args.images and (args.test_images or args.test_fraction):
         parser.error("--test-images and --test-fraction need --images")
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = paired.match(source, args.lr_images, args.test_lr_images)
     names = ("images", "lr_images", "test_images", "test_lr_images", "test_fraction", "sample", "manual_dir")
     origin = {name: getattr(args, name) for name in names}
-    counts = creation.create(args.records, source, config, args.processes, args.strict, origin=origin)
+    counts = creation.create(args.records, source, config, args.processes, args.strict, args.cluster, origin=origin)
     skipped = counts.pop("skipped")
     for split, count in counts.items():
         logging.info("%d records in %s/%s", count, args.records, split)

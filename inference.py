@@ -14,6 +14,7 @@ Examples:
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -35,7 +36,7 @@ from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
-from pyimagesearch.inference import batch, comparison, generators, results, runtimes, upscaling
+from pyimagesearch.inference import batch, cluster, comparison, generators, results, runtimes, upscaling
 from pyimagesearch.inference.jobs import AUTO, Job, choose_format, is_file_name, plan
 from pyimagesearch.inference.results import State
 from pyimagesearch.inference.sizes import OutputSize
@@ -117,6 +118,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="side in input pixels of the tiles that are computed at once (as memory allows)",
     )
     cli.add_computation_flags(group, precision="auto", note=", but float32 for images of 16 bits")
+    cli.add_cluster_flag(group)
+    add(
+        "--cores",
+        type=readers.positive_int,
+        metavar="N",
+        help="CPU cores of each worker without a GPU, with --cluster (8, or all of a smaller machine)",
+    )
     args = parser.parse_args(argv)
     check_flags(parser, args)
     return args
@@ -131,8 +139,12 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--input -: is one image; give other files in a second command")
     if args.output == "-" and (args.compare or args.html):
         parser.error("--output -: has no folder for --compare and --html; give an output folder")
+    if args.cores and not args.cluster:
+        parser.error("--cores needs --cluster")
+    if args.cluster and args.device == "tpu":
+        parser.error("--cluster: computes on GPUs and CPUs, not with --device tpu")
     names = "model model-name alpha faithful ensemble output suffix format codec crf animated outscale width height"
-    for name in (*names.split(), "long-side", "overwrite", "compare", "html", "tile"):
+    for name in (*names.split(), "long-side", "overwrite", "compare", "html", "tile", "cluster", "cores"):
         dest = name.replace("-", "_")
         if not args.input and getattr(args, dest) is not parser.get_default(dest):
             parser.error(f"--{name} needs --input")
@@ -176,13 +188,17 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
-    upscale = prepare(args, *chosen) if wanted else None
+    load = functools.partial(prepare, args, *chosen)
     os.makedirs(folder, exist_ok=True)
 
     def note(job: Job) -> None:
         made[job.is_video].note(*job)
 
-    failures = batch.run(wanted, upscale, size, args.compare, note, video)
+    how = size, args.compare, note, video
+    if args.cluster:
+        failures = cluster.run(args.cluster, wanted, load, *how, args.cores)
+    else:
+        failures = batch.run(wanted, load() if wanted else None, *how)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])
@@ -287,7 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output == "-":
         cli.log_to(sys.stderr)
     paths = cli.find_paths(args)
-    with devices.get_strategy(args.device, args.tpu).scope():
+    # On a cluster, only the workers use devices.
+    strategy = contextlib.nullcontext() if args.cluster else devices.get_strategy(args.device, args.tpu).scope()
+    with strategy:
         if not args.input:
             return compare(args, paths)
         with standard_streams(args):

@@ -30,6 +30,8 @@ if os.path.dirname(os.path.realpath(sys.argv[0])) == _ROOT and threading.current
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a script without a traceback while it imports
 
+_at_stop: list[Callable[[], None]] = []
+
 _PATIENCE = 1.5  # seconds to wait for child processes at the end
 
 ALPHA_HELP = "interpolate the weights of the pretrained generator (0) and SRGAN (1)"
@@ -131,6 +133,15 @@ def add_computation_flags(parser: argparse._ActionsContainer, precision: str, no
         choices=("auto", "float32", "bfloat16"),
         default=precision,
         help=f"precision of the computation; auto: bfloat16 where it is fast{note} (%(default)s)",
+    )
+
+
+def add_cluster_flag(parser: argparse._ActionsContainer) -> None:
+    """Add `--cluster` to a parser or a group of flags."""
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="work on the cluster of Ray at this address; auto: start Ray on this machine",
     )
 
 
@@ -281,6 +292,16 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
     return wrapped
 
 
+@contextlib.contextmanager
+def at_stop(function: Callable[[], None]) -> Iterator[None]:
+    """Register a function for the block. Ctrl-C calls it, in the main thread, before the program ends."""
+    _at_stop.append(function)
+    try:
+        yield
+    finally:
+        _at_stop.remove(function)
+
+
 def _stop(outcome: Future) -> NoReturn:
     """End the program and its child processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -289,6 +310,9 @@ def _stop(outcome: Future) -> NoReturn:
         for child in children:
             child.terminate()
         wait([outcome], _PATIENCE)  # for shared resources to be released
+    for function in reversed(_at_stop.copy()):
+        with contextlib.suppress(Exception):  # the other thread may be in the middle of what this ends
+            function()
     remove_unfinished()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

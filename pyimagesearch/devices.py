@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from pyimagesearch.errors import UserError
 
+_SLURM_PORTS = 20_000  # the first port of the workers of a job of Slurm, which adds a part of its number
+
 WORKER_TIMEOUT = 300
 """The seconds that a worker waits for the other workers to start."""
 
@@ -35,9 +37,13 @@ class Cluster(NamedTuple):
 def find_cluster() -> Cluster | None:
     """Return the workers in TF_CONFIG, or None if there are fewer than two.
 
+    Without TF_CONFIG, the tasks of a step of Slurm are the workers, and TF_CONFIG is set accordingly.
+
     Raises:
         UserError: TF_CONFIG is invalid.
     """
+    if not os.environ.get("TF_CONFIG") and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        os.environ["TF_CONFIG"] = _slurm_config()
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
@@ -57,6 +63,18 @@ def find_cluster() -> Cluster | None:
             f'"task": {{"type": "worker", "index": 0}}}} ({type(error).__name__}: {error})'
         ) from error
     return cluster if len(cluster.addresses) > 1 else None
+
+
+def _slurm_config() -> str:
+    """Return TF_CONFIG for the tasks that srun has started. Jobs on the same machine have different ports."""
+    port = _SLURM_PORTS + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
+    tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+    )  # Slurm itself gives each task its GPUs; the numbers only keep the resolver from asking nvidia-smi
+    cluster = resolver.cluster_spec().as_dict()
+    kind, index = resolver.get_task_info()
+    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
 def get_strategy(
@@ -162,11 +180,13 @@ def _meet(cluster: Cluster, timeout: float) -> None:
 
 
 def _absent(addresses: Sequence[str]) -> list[str]:
-    return [address for address in addresses if not _answers(address)]
+    return [address for address in addresses if not answers(address)]
 
 
-def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError, UnicodeError), socket.create_connection(_host_and_port(address), timeout=2):
+def answers(address: str) -> bool:
+    """Return whether a program listens at an address, HOST:PORT."""
+    with contextlib.suppress(OSError, UnicodeError, ValueError):
+        socket.create_connection(_host_and_port(address), timeout=2).close()
         return True
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import hashlib
 import json
 import logging
@@ -28,6 +29,7 @@ _LONGEST_NAME, _LONGEST_ENDING = 255, 16  # bytes
 _CONTROLS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 _UNFINISHED = ".unfinished-"  # the prefix of the names of files that are being written
 _unfinished: set[str] = set()
+_attempt = contextvars.ContextVar("attempt", default=0)
 _changing = threading.Lock()
 
 
@@ -112,18 +114,45 @@ def unfinished(path: str) -> Iterator[str]:
     Args:
         path: the path of the final file.
     """
-    folder, name = os.path.split(path)
+    folder, _ = os.path.split(path)
     if is_local(path):
         os.makedirs(folder or ".", exist_ok=True)
     else:
         tf.io.gfile.makedirs(folder)
-    aside = os.path.join(folder, fitting_name(_UNFINISHED + name))
+    aside = unfinished_path(path, _attempt.get())
     with noted_unfinished(aside):
-        _remove(aside)
+        remove(aside)
         try:
             yield aside
         finally:
-            _remove(aside)
+            remove(aside)
+
+
+def unfinished_path(path: str, number: int) -> str:
+    """Return the path of a file until it is complete.
+
+    Args:
+        path: the path of the final file.
+        number: the number of the attempt, from 0; see `attempt`.
+    """
+    folder, name = os.path.split(path)
+    return os.path.join(folder, fitting_name(f"{_UNFINISHED}{number}-{name}" if number else _UNFINISHED + name))
+
+
+@contextlib.contextmanager
+def attempt(number: int) -> Iterator[None]:
+    """Give the unfinished files of the block, in this thread, other names than those of other attempts.
+
+    An earlier attempt may still run, on a machine that no longer answers.
+
+    Args:
+        number: the number of the attempt, from 0.
+    """
+    token = _attempt.set(number)
+    try:
+        yield
+    finally:
+        _attempt.reset(token)
 
 
 @contextlib.contextmanager
@@ -147,7 +176,7 @@ def written_whole(path: str) -> Iterator[str]:
             os.replace(aside, path)
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
     """Remove a file or a local folder, if it exists."""
     with contextlib.suppress(FileNotFoundError, tf.errors.NotFoundError):
         if not is_local(path):
@@ -174,7 +203,7 @@ def remove_unfinished() -> None:
     _changing.acquire()
     for path in list(_unfinished):
         with contextlib.suppress(OSError, tf.errors.OpError):
-            _remove(path)
+            remove(path)
 
 
 def fitting_name(name: str) -> str:

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import pathlib
 import signal
 import socket
@@ -45,6 +46,53 @@ def set_tf_config(monkeypatch, cluster, kind="worker", index=0):
 def test_tf_config_names_the_workers(monkeypatch, cluster, kind, index, place):
     set_tf_config(monkeypatch, cluster, kind, index)
     assert find_cluster() == Cluster(["a:1", "b:2"], place)
+
+
+def set_slurm(monkeypatch, **variables):
+    """Set what srun sets for each task of a step, and see that TF_CONFIG is as before after the test."""
+    monkeypatch.setenv("TF_CONFIG", "")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "addresses"),
+    [
+        ("gpu[01-02]", "1(x2)", ["gpu01:20042", "gpu02:20042"]),
+        ("gpu[01,03]", "1(x2)", ["gpu01:20042", "gpu03:20042"]),
+        ("a,b", "2,1", ["a:20042", "a:20043", "b:20042"]),
+    ],
+)
+def test_the_tasks_of_slurm_are_the_workers(monkeypatch, nodes, tasks, addresses):
+    step = {"STEP_NODELIST": nodes, "STEP_TASKS_PER_NODE": tasks, "STEP_NUM_TASKS": len(addresses)}
+    set_slurm(monkeypatch, **step, JOB_ID=30042, PROCID=1)
+    assert find_cluster() == Cluster(addresses, 1)
+    assert json.loads(os.environ["TF_CONFIG"])["task"] == {"type": "worker", "index": 1}
+
+
+def test_tf_config_wins_over_slurm_and_one_task_is_no_cluster(monkeypatch):
+    step = {"STEP_NODELIST": "a", "STEP_TASKS_PER_NODE": "1", "STEP_NUM_TASKS": 1, "PROCID": 0}
+    set_slurm(monkeypatch, **step)
+    assert find_cluster() is None
+    set_slurm(monkeypatch, **step | {"STEP_TASKS_PER_NODE": "2", "STEP_NUM_TASKS": 2})
+    set_tf_config(monkeypatch, {"worker": ["a:1", "b:2"]})
+    assert find_cluster() == Cluster(["a:1", "b:2"], 0)
+
+
+@pytest.mark.slow
+def test_two_tasks_of_slurm_become_two_replicas(tmp_path):
+    base = next(port for port in range(20_100, 30_000, 7) if not devices.answers(f"localhost:{port}"))
+    step = {"STEP_NODELIST": "localhost", "STEP_TASKS_PER_NODE": "2", "STEP_NUM_TASKS": "2", "JOB_ID": str(base)}
+    code = "from pyimagesearch import cli, devices\n"
+    code += "cluster = devices.find_cluster()\n"
+    code += "print('replicas', devices.get_strategy('gpu', cluster=cluster, worker_timeout=60).num_replicas_in_sync)"
+    tasks = []
+    for index in range(2):
+        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+        environment |= {f"SLURM_{name}": value for name, value in step.items()} | {"SLURM_PROCID": str(index)}
+        command = [sys.executable, "-c", code]
+        tasks.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+    assert ["replicas 2\n" in task.communicate(timeout=120)[0] for task in tasks] == [True, True]
 
 
 def test_one_worker_or_none_is_no_cluster(monkeypatch):

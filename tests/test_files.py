@@ -1,8 +1,10 @@
 import os
+import pathlib
 import shutil
 
 import pytest
 
+from pyimagesearch import files
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import (
     check_space,
@@ -37,6 +39,17 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_attempts_at_a_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(str(path)) as first:
+        pathlib.Path(first).write_text("one")
+        with files.attempt(1), written_whole(str(path)) as second:
+            assert second == files.unfinished_path(str(path), 1) != first == files.unfinished_path(str(path), 0)
+            pathlib.Path(second).write_text("two")
+        assert path.read_text() == "two" and pathlib.Path(first).read_text() == "one"
+    assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path):

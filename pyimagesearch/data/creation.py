@@ -1,6 +1,7 @@
 """Make records of many images on all cores. After an interruption, the same call resumes."""
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -25,7 +26,8 @@ from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair, cut, spans
 from pyimagesearch.data.sources import ImageSource, Skipped, Source
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import check_space, is_local, read_text, unfinished, write_text, written_whole
+from pyimagesearch.files import attempt, check_space, is_local, read_text, unfinished, write_text, written_whole
+from pyimagesearch.workers import KILLS, Pool, connected
 
 SKIPPED = "skipped.csv"
 _JOURNALS = "unfinished"  # the folder with a plan, and with the manifest entry of each complete shard
@@ -80,7 +82,13 @@ def _record_bytes(size: tuple[int, int], scale: int, piece_size: int | None, cro
 
 
 def create(
-    root: str, source: Source, config: Config, processes: int, strict: bool = False, **facts: Any
+    root: str,
+    source: Source,
+    config: Config,
+    processes: int,
+    strict: bool = False,
+    address: str | None = None,
+    **facts: Any,
 ) -> dict[str, int]:
     """Write the records of a source, or resume an interrupted call with the same arguments.
 
@@ -90,6 +98,8 @@ def create(
         config: the sizes of pieces, crops and shards.
         processes: the number of parallel processes.
         strict: whether an image that cannot be used is an error. Otherwise it is listed in skipped.csv.
+        address: the cluster whose cores make the shards, in place of processes of this machine; see
+            `workers.connected`.
         **facts: further entries of the manifest, for JSON.
 
     Returns:
@@ -114,7 +124,7 @@ def create(
     if is_local(root):
         check_space(root, needed)
     with tqdm(total=sum(len(shard.images.sizes) for shard in missing), unit=" images", disable=None) as progress:
-        for shard in _make_all(missing, min(processes, len(missing))):
+        for shard in _make_all(missing, min(processes, len(missing)), address):
             progress.update(len(shard.images.sizes))
     return _finish(root, shards, source, config, facts)
 
@@ -153,9 +163,12 @@ def _is_complete(shard: Shard) -> bool:
     return not records or (tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length == size)
 
 
-def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
+def _make_all(shards: Sequence[Shard], processes: int, address: str | None) -> Iterator[Shard]:
     """Make shards, and yield each shard when it is complete. The largest shards are made first, to balance the load."""
     shards = sorted(shards, key=lambda shard: shard.size, reverse=True)
+    if address:
+        yield from _make_on_cluster(shards, address)
+        return
     if processes <= 1:
         yield from map(_make, shards)
         return
@@ -173,6 +186,37 @@ def _make_all(shards: Sequence[Shard], processes: int) -> Iterator[Shard]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _make_on_cluster(shards: Sequence[Shard], address: str) -> Iterator[Shard]:
+    if not shards:
+        return
+    with connected(address) as ray:
+        pool = Pool(ray, _Worker, os.getcwd(), cores=1, with_gpus=False)
+        for outcome in pool.run(shards, len(shards)):
+            if outcome.given_up:
+                raise UserError(
+                    f"{outcome.task.root}: a worker was ended {KILLS} times while it made a shard, perhaps for lack of "
+                    "memory; the same command resumes; use fewer workers or machines with more memory"
+                )
+            yield outcome.task
+
+
+class _Worker:
+    """Makes shards, in a process of its own on a node of a cluster."""
+
+    def __init__(self, folder: str, cores: int) -> None:
+        with contextlib.suppress(OSError):  # absolute paths do not need it
+            os.chdir(folder)
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+
+    def start(self) -> str:
+        return "one core each"
+
+    def run(self, shard: Shard, number: int) -> None:
+        with attempt(number):
+            _make(shard)
 
 
 def prepare_worker() -> None:

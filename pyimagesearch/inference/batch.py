@@ -34,6 +34,9 @@ class Failure(NamedTuple):
 Done = Callable[[Job], None]
 """A function that is called with each job after its result has been written."""
 
+Progress = Callable[[float], None]
+"""A function that is called with the number of LR pixels computed since the last call."""
+
 
 def run(
     jobs: Sequence[Job],
@@ -60,6 +63,37 @@ def run(
     for job in jobs:
         if job.is_video:
             yield from _upscale_video(job, upscale, size, done, video_settings)
+
+
+def make(
+    job: Job,
+    upscale: Upscaler,
+    size: OutputSize,
+    compare: bool,
+    done: Done,
+    video_settings: VideoSettings | None,
+    progress: Progress,
+) -> Iterator[Failure]:
+    """Upscale the source of one job, with the result of `run`.
+
+    The arguments are those of `run`, and `progress`; see `Progress`.
+
+    Yields:
+        The file, if it cannot be read, computed or written.
+    """
+    if job.is_video:
+        yield from _upscale_video(job, upscale, size, done, video_settings, progress)
+        return
+    try:
+        before = read_image(job.source)
+        after = _compute(job, before, upscale, size, progress)
+    except Exception as error:  # an error of one file must not stop the others
+        yield Failure(job.source, _why(error))
+        return
+    try:
+        _write(job, before, after, compare, done)
+    except Exception as error:  # as above
+        yield Failure(job.source, _why_not_written(job.target, error))
 
 
 def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
@@ -104,16 +138,20 @@ def _upscale_images(
             reading.extend(reader.submit(read_image, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
-                check_size(size.of(*before.pixels.shape[:2], upscale.scale), job.form)
-                if is_animated(job.source):
-                    logging.info("%s: is animated; only its first frame is upscaled", printable(job.source))
-                after = upscale_image(before, upscale, size, progress.update)
+                after = _compute(job, before, upscale, size, progress.update)
             except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, _why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, compare, done)
         yield from _finish(writing)
+
+
+def _compute(job: Job, before: LoadedImage, upscale: Upscaler, size: OutputSize, progress: Progress) -> LoadedImage:
+    check_size(size.of(*before.pixels.shape[:2], upscale.scale), job.form)
+    if is_animated(job.source):
+        logging.info("%s: is animated; only its first frame is upscaled", printable(job.source))
+    return upscale_image(before, upscale, size, progress)
 
 
 def _pixels(job: Job) -> int:
@@ -154,25 +192,42 @@ def _finish(writing: tuple[Job, Future] | None) -> Iterator[Failure]:
 
 
 def _upscale_video(
-    job: Job, upscale: Upscaler, size: OutputSize, done: Done, settings: VideoSettings | None
+    job: Job,
+    upscale: Upscaler,
+    size: OutputSize,
+    done: Done,
+    settings: VideoSettings | None,
+    progress: Progress | None = None,
 ) -> Iterator[Failure]:
-    if not is_available():
-        yield Failure(job.source, NO_PYAV)
-        return
-    from pyimagesearch.inference.video import upscale_video  # which needs PyAV
+    def work() -> None:
+        from pyimagesearch.inference.video import upscale_video  # which needs PyAV
 
-    def one(frame: np.ndarray) -> np.ndarray:
-        return upscale_image(LoadedImage(frame), upscale, size).pixels
-
-    try:
         with tqdm(desc=job.source, unit=" frames", disable=None) as bar:
 
             def tell(frames: int, total: int) -> None:
                 bar.total = total
                 bar.update(frames)
 
-            upscale_video(job.source, job.target, one, tell, settings)
+            upscale_video(job.source, job.target, of_frames(upscale, size, progress), tell, settings)
         done(job)
+
+    yield from video_failures(job, work)
+
+
+def of_frames(
+    upscale: Upscaler, size: OutputSize, progress: Progress | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that upscales the frames of videos, from uint8 RGB [h, w, 3] to uint8 RGB [S*h, S*w, 3]."""
+    return lambda frame: upscale_image(LoadedImage(frame), upscale, size, progress).pixels
+
+
+def video_failures(job: Job, work: Callable[[], None]) -> Iterator[Failure]:
+    """Call a function that upscales a video, and yield the failure if there is one."""
+    if not is_available():
+        yield Failure(job.source, NO_PYAV)
+        return
+    try:
+        work()
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
     except OUT_OF_MEMORY as error:

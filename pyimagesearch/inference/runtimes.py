@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
@@ -44,6 +45,19 @@ def describe(runtime: str, precision: str) -> str:
     gpus = tf.config.get_visible_devices("GPU") if runtime == "tensorflow" else []
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus[:1]]
     return f"{runtime}, {precision}, {names[0] if names else f'{os.cpu_count()} CPU cores'}"
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads in this process. It must be called before anything is computed.
+
+    Args:
+        count: the number of threads. Results do not depend on it.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+    cv2.setNumThreads(count)
+    if importlib.util.find_spec("openvino"):
+        _core().set_property("CPU", {"INFERENCE_NUM_THREADS": count})
 
 
 _thread = threading.local()

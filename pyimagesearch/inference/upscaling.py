@@ -103,6 +103,7 @@ class Upscaler:
         self.scale = scaling_factor(generator)
         self.devices = count_devices(runtime)
         self.precision = precision
+        self.method = f"{runtime}, {precision}"
         self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful, ensemble)
         in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts the layers itself
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")

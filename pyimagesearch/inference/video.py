@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
+import math
 import os
 import shutil
 import time
@@ -72,7 +73,7 @@ def upscale_video(
     settings = settings or VideoSettings()
     _check_target(source, target, settings)
     video = open_video(source)
-    folder = os.path.join(os.path.dirname(target), fitting_name(f".unfinished-{os.path.basename(target)}.segments"))
+    folder = _folder_of(target)
     _begin(folder, video, upscale, settings)
     with _writing(target), written_whole(target) as aside, Writer(aside, video, settings) as writer:
         _encode(_overlapped(_upscaled(video, folder, upscale)), video, writer, folder, progress)
@@ -81,6 +82,80 @@ def upscale_video(
         numbers = ", ".join(map(str, damaged))
         logging.warning("%s: damaged frames, which may show the frame before: %s", source, numbers)
     return damaged
+
+
+def begin_segments(source: str, target: str, upscale: Upscale, settings: VideoSettings | None = None) -> int:
+    """Prepare the folder of the segments of a video, as `upscale_video` does.
+
+    Args:
+        source: see `upscale_video`.
+        target: see `upscale_video`.
+        upscale: see `upscale_video`.
+        settings: see `upscale_video`.
+
+    Returns:
+        The number of segments that the video will have.
+
+    Raises:
+        UserError: see `upscale_video`.
+    """
+    settings = settings or VideoSettings()
+    _check_target(source, target, settings)
+    video = open_video(source)
+    _begin(_folder_of(target), video, upscale, settings)
+    return math.ceil(video.count / SEGMENT)
+
+
+class SegmentMaker:
+    """Makes segments of a video that `begin_segments` has prepared, in increasing order.
+
+    Attributes:
+        source: the path of the video.
+        position: the number of the next segment. To make an earlier one, open another `SegmentMaker`.
+    """
+
+    def __init__(self, source: str) -> None:
+        """Open the video.
+
+        Args:
+            source: the path of the video.
+        """
+        self.source, self.position = source, 0
+        self._video = open_video(source)
+        self._frames = self._video.frames()
+
+    def make(self, number: int, target: str, upscale: Upscale) -> None:
+        """Make a segment, unless it exists or the video is shorter. Frames before it are decoded only.
+
+        Args:
+            number: the number of the segment, at least `position`.
+            target: see `upscale_video`.
+            upscale: see `upscale_video`.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = _segment_path(_folder_of(target), number * SEGMENT)
+        if os.path.exists(path):
+            return
+        skipped = SEGMENT * (number - self.position)
+        chunk = list(itertools.islice(self._frames, skipped, skipped + 1))
+        self.position = number + 1
+        if not chunk:
+            return
+        width, height = self._video.first.image.width, self._video.first.image.height
+        with _segment(path, self._video) as store:
+            for frame in itertools.chain(chunk, itertools.islice(self._frames, SEGMENT - 1)):
+                store(frame, upscale(frame.rgb(width, height)))
+            self._video.check_unchanged()
+
+
+def _folder_of(target: str) -> str:
+    return os.path.join(os.path.dirname(target), fitting_name(f".unfinished-{os.path.basename(target)}.segments"))
+
+
+def _segment_path(folder: str, first: int) -> str:
+    return os.path.join(folder, f"{first:08d}.mkv")
 
 
 def _check_target(source: str, target: str, settings: VideoSettings) -> None:
@@ -152,7 +227,7 @@ def _upscaled(video: Video | Animation, folder: str, upscale: Upscale) -> Iterat
     width, height = video.first.image.width, video.first.image.height
     frames = _overlapped(video.frames())
     for first in itertools.count(0, SEGMENT):
-        path = os.path.join(folder, f"{first:08d}.mkv")
+        path = _segment_path(folder, first)
         some = list(itertools.islice(frames, 1))
         if not some:
             return
@@ -250,6 +325,7 @@ class _Pace:
             logging.info(
                 "%s: %d of %d frames, %.3g frames/s, about %s left",
                 *(printable(self._video.path), self.done, self._video.count, rate, _in_words(left)),
+                extra={"is_progress": True},
             )
 
 

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import math
+import pathlib
 import random
 import shutil
 import signal
@@ -36,9 +37,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def create(root, records="records", processes=1, strict=False):
+def create(root, records="records", processes=1, strict=False, address=None):
     source = folder(str(root / "images"), 0.2, 4, 32, seed=1)
-    return creation.create(str(root / records), source, CONFIG, processes, strict)
+    return creation.create(str(root / records), source, CONFIG, processes, strict, address)
 
 
 def contents(folder):
@@ -50,6 +51,32 @@ def test_records_do_not_depend_on_the_number_of_processes(root):
     assert create(root, "two", processes=2) == counts
     assert contents(root / "one") == contents(root / "two")
     assert counts["train"] > counts["test"] == 2 and counts["skipped"] == 0
+
+
+@pytest.fixture
+def cluster_address(monkeypatch):
+    """The address of a Ray cluster of two nodes with a core each."""
+    ray = pytest.importorskip("ray", reason="needs Ray, which is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[2]))
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.add_node(num_cpus=1)
+    yield nodes.address
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_records_of_a_cluster_are_those_of_one_machine(root, cluster_address):
+    (root / "images" / "03.png").write_bytes(b"damaged")
+    counts = create(root, "one")
+    (root / "many").mkdir()
+    assert create(root, "many", address=cluster_address) == counts
+    assert contents(root / "one") == contents(root / "many") and counts["skipped"] == 1
+    with pytest.raises(UserError, match="03.png"):
+        create(root, "strict", strict=True, address=cluster_address)
+    assert not (root / "strict" / "manifest.json").exists()
 
 
 def test_shards_are_named_by_number_and_count_and_listed(root):

@@ -146,6 +146,26 @@ def segments_of(target):
     return target.parent / f".unfinished-{target.name}.segments"
 
 
+# Segments
+
+
+def test_segments_that_were_made_one_by_one_are_taken(source, target, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 10)
+    assert video.begin_segments(source, str(target), enlarged) == 4
+    for numbers in ((1, 3, 4), (0,)):  # two of them make segments at once; there is no fifth
+        maker = video.SegmentMaker(source)
+        for number in numbers:
+            maker.make(number, str(target), enlarged)
+        assert maker.position == numbers[-1] + 1
+    assert len(list(segments_of(target).glob("*.mkv"))) == 3
+    counting = Counting()
+    video.upscale_video(source, str(target), counting)
+    assert counting.calls == 10  # those of the segment that is missing
+    other = target.with_name("other.mp4")
+    video.upscale_video(source, str(other), enlarged)
+    assert other.read_bytes() == target.read_bytes()
+
+
 # Times
 
 

@@ -1,0 +1,205 @@
+"""Tasks on a real Ray cluster of two nodes on this machine, with workers that only wait or end."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from pyimagesearch import workers
+from pyimagesearch.errors import UserError
+
+ray = pytest.importorskip("ray", reason="needs Ray, which is not installed")
+
+
+class Recorder:
+    """Notes in files which tasks it begins and ends. A task is (name, seconds, folder)."""
+
+    def __init__(self, cores):
+        self.cores = cores
+
+    def start(self):
+        return "in this way"
+
+    def run(self, task, attempt):
+        name, seconds, folder = task
+        node = ray.get_runtime_context().get_node_id()
+        with open(os.path.join(folder, f"begun-{name}-{attempt}"), "w") as file:
+            file.write(f"{os.getpid()} {node}")
+        if name == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(seconds)
+        with open(os.path.join(folder, f"ended-{name}"), "a") as file:
+            file.write("x")
+        return name, node, self.cores
+
+
+class Individual(Recorder):
+    def start(self):
+        return f"in the way of {os.getpid()}"
+
+
+class Unwilling(Recorder):
+    def start(self):
+        raise UserError("model: no such model; make it")
+
+
+class Dying(Recorder):
+    def start(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A cluster with a node of one core, which this process belongs to."""
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture
+def second_node(two_nodes):
+    """Another node of one core."""
+    node = two_nodes.add_node(num_cpus=1)
+    yield node
+    if node in two_nodes.worker_nodes:
+        two_nodes.remove_node(node)
+
+
+@pytest.fixture
+def connected(two_nodes, second_node):
+    with workers.connected(two_nodes.address) as module:
+        yield module
+
+
+def tasks(folder, count, seconds):
+    return [(f"task{number}", seconds, str(folder)) for number in range(count)]
+
+
+def begun(folder, name):
+    return sorted(path.name for path in folder.glob(f"begun-{name}-*"))
+
+
+def ended(folder):
+    """Return the names of the tasks that ended, once each."""
+    for path in folder.glob("ended-*"):
+        assert path.read_text() == "x", f"{path.name} was done twice"
+    return {path.name.removeprefix("ended-") for path in folder.glob("ended-*")}
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline, f"{path.name} has not begun"
+        time.sleep(0.01)
+    return path.read_text().split()
+
+
+def test_each_task_is_done_once_and_on_both_nodes(connected, tmp_path):
+    pool = workers.Pool(connected, Recorder)
+    outcomes = list(pool.run(tasks(tmp_path, 12, 0.2), 12))
+    assert ended(tmp_path) == {f"task{number}" for number in range(12)}
+    assert sorted(outcome.task for outcome in outcomes) == sorted(tasks(tmp_path, 12, 0.2))
+    assert all(outcome.attempts == 1 and not outcome.given_up for outcome in outcomes)
+    assert len({node for _, node, _ in (outcome.value for outcome in outcomes)}) == 2
+    assert {cores for _, _, cores in (outcome.value for outcome in outcomes)} == {1}
+
+
+def test_no_more_tasks_are_taken_than_workers_hold(connected, tmp_path):
+    taken = 0
+
+    def counted():
+        nonlocal taken
+        for task in tasks(tmp_path, 40, 0):
+            taken += 1
+            yield task
+
+    done = 0
+    for _ in workers.Pool(connected, Recorder).run(counted(), 40):
+        done += 1
+        assert taken - done <= 2 * 3  # one in work and one that waits for each of two workers, and those just ended
+    assert done == 40
+
+
+def test_tasks_of_a_killed_worker_run_again(connected, tmp_path):
+    outcomes = []
+    for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 10, 0.5), 10):
+        if not outcomes:
+            running = [path for path in tmp_path.glob("begun-*") if path.name[6:-2] not in ended(tmp_path)]
+            pid, _ = running[0].read_text().split()
+            os.kill(int(pid), signal.SIGKILL)
+        outcomes.append(outcome)
+    assert ended(tmp_path) == {f"task{number}" for number in range(10)} and len(outcomes) == 10
+    assert max(outcome.attempts for outcome in outcomes) == 2 and not any(outcome.given_up for outcome in outcomes)
+
+
+def test_tasks_of_a_removed_node_run_elsewhere(two_nodes, second_node, connected, tmp_path):
+    outcomes = []
+    for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 12, 0.5), 12):
+        outcomes.append(outcome)
+        on_second = [outcome for outcome in outcomes if outcome.value[1] == second_node.node_id]
+        if on_second and second_node in two_nodes.worker_nodes:
+            two_nodes.remove_node(second_node, allow_graceful=False)
+            removed_after = len(outcomes)
+    assert {outcome.value[0] for outcome in outcomes} == {f"task{number}" for number in range(12)}
+    assert len(outcomes) == 12 > removed_after
+    assert ended(tmp_path) == {f"task{number}" for number in range(12)}
+
+
+def test_a_new_node_takes_part(two_nodes, tmp_path):
+    nodes, new = set(), None
+    with workers.connected(two_nodes.address) as module:
+        for outcome in workers.Pool(module, Recorder).run(tasks(tmp_path, 30, 0.3), 30):
+            nodes.add(outcome.value[1])
+            new = new or two_nodes.add_node(num_cpus=1)
+    two_nodes.remove_node(new)
+    assert len(nodes) == 2
+
+
+def test_a_task_that_ends_its_worker_three_times_is_given_up_and_no_other(connected, tmp_path):
+    work = tasks(tmp_path, 8, 0.1)
+    work.insert(3, ("poison", 0, str(tmp_path)))
+    outcomes = list(workers.Pool(connected, Recorder).run(work, 9))
+    (given_up,) = (outcome for outcome in outcomes if outcome.given_up)
+    assert given_up.task[0] == "poison" and given_up.value is None and given_up.attempts == 3
+    assert begun(tmp_path, "poison") == [f"begun-poison-{attempt}" for attempt in range(3)]
+    assert ended(tmp_path) == {f"task{number}" for number in range(8)} and len(outcomes) == 9
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        (Individual, "the nodes compute in different ways.*choose the runtime"),
+        (Unwilling, "^model: no such model; make it$"),
+        (Dying, "workers end when they start"),
+    ],
+)
+def test_workers_that_cannot_compute_are_told(connected, tmp_path, worker, message):
+    with pytest.raises(UserError, match=message):
+        list(workers.Pool(connected, worker).run(tasks(tmp_path, 8, 0.1), 8))
+
+
+def test_no_worker_is_left_when_the_tasks_are_not_all_taken(connected, tmp_path):
+    with contextlib.closing(workers.Pool(connected, Recorder).run(tasks(tmp_path, 8, 0.2), 8)) as outcomes:
+        next(outcomes)
+        pids = {int(path.read_text().split()[0]) for path in tmp_path.glob("begun-*")}
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "a worker is left"
+        time.sleep(0.05)
+
+
+def test_a_wrong_address_is_told():
+    with pytest.raises(UserError, match="^127.0.0.1:9: no Ray cluster answers"), workers.connected("127.0.0.1:9"):
+        pass
+
+
+def test_without_ray_its_requirements_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"), workers.connected("auto"):
+        pass
