@@ -4,13 +4,15 @@
 Examples:
     python export.py --format saved_model       # TensorFlow and TensorFlow Serving: generator_saved_model/
     python export.py --format onnx              # ONNX Runtime and OpenCV: generator.onnx
+    python export.py --format onnx --layout nchw --range 0..1            # chaiNNer and other programs for ESRGAN
     python export.py --format litert            # LiteRT, on phones and small devices: generator.tflite
+    python export.py --format litert --size 240x320 --precision int8     # for the integer units of phones
     python export.py --format keras --output small.keras     # a Keras model with 16-bit weights
     python export.py --format onnx --model outputs/models/best_generator.keras --output ~/srgan.onnx
     python export.py --format onnx --model FAITHFUL.keras SHARP.keras --alpha 0.5      # their interpolation
 
 The input lr is RGB [B, H, W, 3], and the output sr is RGB [B, S*H, S*W, 3], in 0..255. Batch size, height and width are
-arbitrary. The dtype is uint8 in a SavedModel and float32 in the other formats. ONNX needs
+arbitrary. The dtype is uint8 in a SavedModel and with --precision int8, and float32 otherwise. ONNX needs
 pip install -r requirements-export.txt.
 """
 
@@ -39,6 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP)
     parser.add_argument("--format", choices=export.FORMATS, required=True, help="format to write")
+    add_option_flags(parser)
     parser.add_argument(
         "--output", metavar="PATH", help="path to write to (beside the model, with the ending of the format)"
     )
@@ -49,18 +52,49 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def add_option_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each field of `export.Options`."""
+    parser.add_argument(
+        "--layout",
+        choices=export.LAYOUTS,
+        default=export.Options.layout,
+        help="order of the dimensions, for onnx: nhwc, colours last; nchw, colours first (%(default)s)",
+    )
+    parser.add_argument(
+        "--range",
+        choices=export.RANGES,
+        default=export.Options.range,
+        help="range of the pixels, for onnx and litert (%(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=readers.size,
+        metavar="HxW",
+        help="height and width of the only input, for onnx and litert (any number of images of any size)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=export.PRECISIONS,
+        default=export.Options.precision,
+        help="precision, for litert: int8 computes in integers of 8 bits (%(default)s)",
+    )
+
+
 @cli.command
 @cli.stops_at_once
 def main(argv: Sequence[str] | None = None) -> int:
     """Export the generator to the chosen format."""
     args = parse_args(argv)
+    options = export.Options(args.layout, args.range, args.size, args.precision)
+    export.check_options(args.format, options)
     export.require_package(args.format)
     models = args.model or generators.choose_paths(Paths())[1 if args.alpha is None else 0 :]
     beside = (
         None if args.model else Paths().model(os.path.basename(models[-1]))
     )  # not in the folder of the project's generators
     output = export.choose_output(models[-1], args.format, args.output, args.overwrite, beside)
-    export.export(generators.load_interpolated(models, args.alpha), args.format, output)
+    generator = generators.load_interpolated(models, args.alpha)
+    export.export(generator, args.format, output, options, generators.license_of(models))
     logging.info("written: %s", output)
     return 0
 

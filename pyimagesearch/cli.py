@@ -42,7 +42,8 @@ ENSEMBLE_HELP = "use the mean of the results of all eight flips and rotations, i
 
 
 @contextlib.contextmanager
-def _standard_error_muted() -> Iterator[None]:
+def standard_error_muted() -> Iterator[None]:
+    """Suppress what libraries in C++ write to standard error."""
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -54,7 +55,7 @@ def _standard_error_muted() -> Iterator[None]:
 
 
 # TensorFlow writes to file descriptor 2 during its import, at any log level.
-with _standard_error_muted():
+with standard_error_muted():
     import tensorflow as tf
 
 from pyimagesearch.files import printable, remove_unfinished  # noqa: E402  this imports TensorFlow

@@ -430,9 +430,12 @@ class Paths:
         return os.path.join(self.outputs, "images", name)
 
 
-_WEIGHTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 SHIPPED_GENERATORS = {
-    name: os.path.join(_WEIGHTS, f"{name}.keras") for name in ("pretrained", "srgan", "photo", "fast")
+    name: os.path.join(_ROOT, "weights", f"{name}.keras") for name in ("pretrained", "srgan", "photo", "fast")
 }
 """The generators that come with the project, by name."""
+
+SHIPPED_PHOTOGRAPHS = os.path.join(_ROOT, "docs", "photographs", "HR")
+"""The folder of the photographs that come with the project. All have the same size."""

@@ -102,3 +102,12 @@ def crf(text: str) -> int:
     if not text.isdecimal() or int(text) > 51:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 51")
     return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a height and a width in pixels, such as `48x64`."""
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ArgumentTypeError(f"{text!r} is not a height and a width in pixels, such as 48x64")
+    height, width = map(int, sides)
+    return height, width

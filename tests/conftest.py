@@ -28,7 +28,8 @@ tf.config.set_logical_device_configuration(
 # Background jobs of a shell ignore this signal, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_unconfigure():
@@ -58,6 +59,15 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("needs photographs and VGG weights that are not part of the project")
     return SHARED_DATA
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Return a copy of the project with links to its files and its own outputs."""
+    for path in ROOT.iterdir():
+        if path.name not in ("outputs", ".git"):
+            (tmp_path / path.name).symlink_to(path)
+    return tmp_path
 
 
 @pytest.fixture

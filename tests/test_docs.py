@@ -24,15 +24,6 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.fixture
-def clone(tmp_path):
-    """Return a copy of the project with links to its files and its own outputs."""
-    for path in ROOT.iterdir():
-        if path.name not in ("outputs", ".git"):
-            (tmp_path / path.name).symlink_to(path)
-    return tmp_path
-
-
 def test_links_lead_to_files_and_headings_that_exist():
     broken = []
     for page in PAGES:

@@ -24,8 +24,14 @@ from pyimagesearch import readers
         (readers.device, "cpu:1"),
         (readers.device, "gpu:x"),
         (readers.name_part, "a/b"),
+        (readers.size, "48"),
+        (readers.size, "0x64"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         read(text)
+
+
+def test_a_size_is_read_as_height_and_width():
+    assert readers.size("48x64") == (48, 64)

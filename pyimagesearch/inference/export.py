@@ -1,13 +1,14 @@
 """Export a generator to SavedModel, ONNX or LiteRT, or to a Keras file with 16-bit weights."""
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import logging
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import h5py
@@ -15,9 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pyimagesearch import cli
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import reason, written_whole
-from pyimagesearch.inference.generators import fold_batch_norm
+from pyimagesearch.inference import export_metadata, quantization
+from pyimagesearch.inference.generators import fold_batch_norm, scaling_factor
 
 
 class Format(NamedTuple):
@@ -25,23 +28,70 @@ class Format(NamedTuple):
 
     Attributes:
         ending: the ending of its files or folders.
-        dtype: the dtype of its images.
         keras_name: its name in Keras, or None.
         package: the Python package that it needs besides TensorFlow, or None.
+        choices: the fields of `Options` that can differ from their defaults.
+        write_metadata: a function of a path and the metadata, or None.
     """
 
     ending: str
-    dtype: str
     keras_name: str | None = None
     package: str | None = None
+    choices: tuple[str, ...] = ()
+    write_metadata: Callable[[str, Mapping[str, str]], None] | None = None
 
 
 FORMATS = {
-    "saved_model": Format("_saved_model", "uint8", "tf_saved_model"),
-    "onnx": Format(".onnx", "float32", "onnx", "tf2onnx"),
-    "litert": Format(".tflite", "float32", "litert"),
-    "keras": Format(".keras", "float32"),
+    "saved_model": Format("_saved_model", "tf_saved_model", write_metadata=export_metadata.write_saved_model),
+    "onnx": Format(".onnx", "onnx", "tf2onnx", ("layout", "range", "size"), export_metadata.write_onnx),
+    "litert": Format(".tflite", "litert", None, ("range", "size", "precision"), export_metadata.write_litert),
+    "keras": Format(".keras"),
 }
+
+LAYOUTS = ("nhwc", "nchw")
+RANGES = ("0..255", "0..1")
+PRECISIONS = ("float32", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The input and the output of an exported network, and how it computes.
+
+    Attributes:
+        layout: "nhwc", images [B, H, W, 3]; or "nchw", images [B, 3, H, W].
+        range: the range of the pixels, "0..255" or "0..1".
+        size: the height and the width of the input in pixels, of one image; or None for any size and number of images.
+        precision: "float32"; or "int8", with uint8 as input and output.
+    """
+
+    layout: str = "nhwc"
+    range: str = "0..255"
+    size: tuple[int, int] | None = None
+    precision: str = "float32"
+
+    def texts(self) -> dict[str, str]:
+        """Return the fields as text, by name."""
+        size = "{}x{}".format(*self.size) if self.size else "any"
+        return dataclasses.asdict(self) | {"size": size}
+
+
+def check_options(format: str, options: Options) -> None:
+    """Check that a format has all options.
+
+    Args:
+        format: a key of `FORMATS`.
+        options: the options.
+
+    Raises:
+        UserError: the format does not have one of them, or they exclude each other.
+    """
+    usual = Options().texts()
+    for name, text in options.texts().items():
+        if text != usual[name] and name not in FORMATS[format].choices:
+            others = " or ".join(other for other, form in FORMATS.items() if name in form.choices)
+            raise UserError(f"the format {format} has no choice of {name}; choose the format {others} for {text}")
+    if options.precision == "int8" and options.range != usual["range"]:
+        raise UserError(f"the precision int8 has no choice of range; choose the precision float32 for {options.range}")
 
 
 def require_package(format: str) -> None:
@@ -103,12 +153,15 @@ def _check_replaceable(path: str, format: str, overwrite: bool) -> None:
         raise UserError(f"{path}: exists and is not an export of the format {format}; choose another name")
 
 
-def export(generator: keras.Model, format: str, output: str) -> None:
+def export(
+    generator: keras.Model, format: str, output: str, options: Options | None = None, license: str | None = None
+) -> None:
     """Export a generator. The file appears when it is complete, and replaces an earlier one.
 
     The input `lr` is RGB [B, H, W, 3] in 0..255. The output `sr` is RGB [B, S*H, S*W, 3] in 0..255. B, H and W are
-    arbitrary. Both are uint8 in a SavedModel, whose signature is "serving_default", and float32 in ONNX and LiteRT. To
-    get 8 bits from float32, round and clip the output. Batch normalization is folded into the convolutions.
+    arbitrary. `options` can change this. Both are uint8 in a SavedModel, whose signature is "serving_default", and
+    float32 in ONNX and LiteRT. To get 8 bits from float32, round and clip the output. Batch normalization is folded
+    into the convolutions. All files but those of Keras contain metadata; see `describe`.
 
     A `.keras` file has the unchanged network, which can be trained further. Its weights are stored in 16 bits and
     loaded as float32.
@@ -117,25 +170,46 @@ def export(generator: keras.Model, format: str, output: str) -> None:
         generator: from `generators.load_generator`.
         format: a key of `FORMATS`.
         output: from `choose_output`.
+        options: checked by `check_options`; by default `Options()`.
+        license: the name of the licence of the weights, or None if it is unknown.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
         with written_whole(output) as aside, _quiet():
-            _write(generator, FORMATS[format], aside)
+            if FORMATS[format].keras_name:
+                _convert(generator, FORMATS[format], options or Options(), license, aside)
+            else:
+                _halve(generator, aside)
     except OSError as error:
         folder = os.path.dirname(output) or "."
         raise UserError(f"{folder}: cannot be written to ({reason(error)}); choose another folder") from error
 
 
-def _write(generator: keras.Model, format: Format, path: str) -> None:
-    if format.keras_name is None:
-        _halve(generator, path)
-        return
-    network = _network(fold_batch_norm(generator), format.dtype)
-    lr = keras.InputSpec(dtype=format.dtype, shape=(None, None, None, 3), name="lr")
-    network.export(path, format=format.keras_name, verbose=False, input_signature=[lr])
+def describe(scale: int, dtype: str, options: Options, license: str | None) -> dict[str, str]:
+    """Return the metadata of an exported file.
+
+    Args:
+        scale: the scaling factor.
+        dtype: the dtype of the input and the output.
+        options: the options.
+        license: the name of the licence of the weights, or None if it is unknown.
+    """
+    texts = {"input": "lr", "output": "sr", "scale": str(scale), "colours": "RGB", "dtype": dtype, **options.texts()}
+    return texts | ({"license": license} if license else {})
+
+
+def _convert(generator: keras.Model, format: Format, options: Options, license: str | None, path: str) -> None:
+    """Export the network of a generator to another runtime."""
+    takes_bytes, is_int8 = format.keras_name == "tf_saved_model", options.precision == "int8"
+    scale, dtype = scaling_factor(generator), "uint8" if takes_bytes else "float32"
+    network = _network(fold_batch_norm(generator), dtype, options)
+    lr = keras.InputSpec(dtype=dtype, shape=(1 if options.size else None, *network.input.shape[1:]), name="lr")
+    settings = quantization.converter_settings(scale) if is_int8 else {}
+    with cli.standard_error_muted() if is_int8 else contextlib.nullcontext():
+        network.export(path, format=format.keras_name, verbose=False, input_signature=[lr], **settings)
+    format.write_metadata(path, describe(scale, "uint8" if is_int8 else dtype, options, license))
 
 
 def _halve(generator: keras.Model, path: str) -> None:
@@ -168,11 +242,18 @@ def _halved(weights: bytes) -> bytes:
     return halved.getvalue()
 
 
-def _network(generator: keras.Model, dtype: str) -> keras.Model:
-    lr = keras.Input((None, None, 3), dtype=dtype, name="lr")
-    sr = generator(keras.ops.cast(lr, "float32"))  # [B, S*H, S*W, 3]
+def _network(generator: keras.Model, dtype: str, options: Options) -> keras.Model:
+    """Return a network that computes a generator on images as the options have them."""
+    height, width = options.size or (None, None)
+    is_nchw, factor = options.layout == "nchw", 255 if options.range == "0..1" else 1
+    round_off = quantization.Levels() if options.precision == "int8" else lambda images: images
+    lr = keras.Input((3, height, width) if is_nchw else (height, width, 3), dtype=dtype, name="lr")
+    x = keras.ops.transpose(lr, (0, 2, 3, 1)) if is_nchw else lr
+    x = round_off(keras.ops.cast(x, "float32") * factor)
+    sr = round_off(generator(x)) / factor  # [B, S*H, S*W, 3]
     if dtype == "uint8":
         sr = keras.ops.saturate_cast(keras.ops.round(sr), dtype)
+    sr = keras.ops.transpose(sr, (0, 3, 1, 2)) if is_nchw else sr
     return keras.Model(lr, {"sr": sr})  # the key of the dict is the name of the output in all formats
 
 

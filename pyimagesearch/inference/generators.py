@@ -6,6 +6,7 @@ compute the same results faster.
 
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -134,6 +135,16 @@ def interpolate(pretrained: keras.Model, srgan: keras.Model, alpha: float) -> ke
     interpolated = keras.models.clone_model(srgan)
     interpolated.set_weights([(1 - alpha) * one + alpha * other for one, other in pairs])
     return interpolated
+
+
+def license_of(paths: Sequence[str]) -> str | None:
+    """Return the licence of the weights: "MIT" for generators that come with the project, otherwise None.
+
+    Args:
+        paths: the paths of a generator, or of the generators that are interpolated.
+    """
+    shipped = {os.path.realpath(path) for path in SHIPPED_GENERATORS.values()}
+    return "MIT" if shipped.issuperset(map(os.path.realpath, paths)) else None
 
 
 def common_scale(models: Mapping[str, keras.Model]) -> int:

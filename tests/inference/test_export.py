@@ -2,23 +2,26 @@
 
 import functools
 import io
+import json
 import pathlib
 import subprocess
 import sys
 import zipfile
 
 import cv2
+import flatbuffers
 import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from skimage import data
+from tensorflow.lite.python import schema_py_generated as schema
 
 import export as script
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import export
-from pyimagesearch.metrics import to_uint8
+from pyimagesearch.metrics import psnr, to_uint8
 from pyimagesearch.srgan import SRGAN
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,6 +32,9 @@ IMAGES = [
     np.stack([CAT[:30, :31], CAT[100:130, 200:231]]),
 ]
 TOLERANCE = 255e-3
+NCHW = ("--layout", "nchw", "--range", "0..1")
+INT8 = ("--precision", "int8")
+FIXED = ("--size", "37x51")
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +51,31 @@ def generator():
 
 @pytest.fixture(scope="module")
 def exported(generator, tmp_path_factory):
-    """Export it by the command, once in each format; return where it is."""
-    model = tmp_path_factory.mktemp("models") / "generator.keras"
-    generator.save(model)
+    """Export it by the command, once with the same flags; return where it is."""
 
     @functools.cache
-    def run(format):
+    def run(format, *options):
         if format == "onnx":
             pytest.importorskip("tf2onnx", reason="needs requirements-export.txt")
-        flags = ["--model", model, "--format", format]
-        done = subprocess.run([sys.executable, ROOT / "export.py", *flags], capture_output=True, text=True)
+        model = tmp_path_factory.mktemp("models") / "generator.keras"
+        generator.save(model)
+        assert script.main(["--model", str(model), "--format", format, *options]) == 0
         path = model.parent / f"generator{export.FORMATS[format].ending}"
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"[INFO] written: {path}\n", "")
-        assert not list(model.parent.glob(".unfinished*"))
+        assert set(model.parent.iterdir()) == {model, path}
         return str(path)
 
     return run
+
+
+@pytest.mark.parametrize("flags", [("saved_model",), ("onnx",), ("litert", *INT8)])
+def test_the_command_says_one_line(generator, tmp_path, flags):
+    if "onnx" in flags:
+        pytest.importorskip("tf2onnx", reason="needs requirements-export.txt")
+    generator.save(tmp_path / "generator.keras")
+    flags = ["--model", tmp_path / "generator.keras", "--format", *flags]
+    done = subprocess.run([sys.executable, ROOT / "export.py", *flags], capture_output=True, text=True)
+    (path,) = set(tmp_path.iterdir()) - {tmp_path / "generator.keras"}
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"[INFO] written: {path}\n", "")
 
 
 def test_a_saved_model_takes_and_gives_images_of_8_bits(generator, exported):
@@ -98,6 +113,134 @@ def test_litert_computes_what_keras_computes(generator, exported):
         np.testing.assert_allclose(interpreter.get_tensor(sr_place["index"]), generator(lr), atol=TOLERANCE)
 
 
+def test_chainner_gets_colours_first_in_0_to_1_at_any_size(generator, exported):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-dev.txt")
+    session = onnxruntime.InferenceSession(exported("onnx", *NCHW))
+    for end, name in ((session.get_inputs(), "lr"), (session.get_outputs(), "sr")):
+        assert [(place.name, place.type, place.shape[1]) for place in end] == [(name, "tensor(float)", 3)]
+        assert not any(isinstance(side, int) for side in end[0].shape[2:])
+    for lr in IMAGES:
+        (sr,) = session.run(None, {"lr": lr.transpose(0, 3, 1, 2).astype(np.float32) / 255})
+        np.testing.assert_allclose(sr.transpose(0, 2, 3, 1) * 255, generator(lr), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(), FIXED])
+def test_opencv_reads_the_blob_of_an_image(generator, exported, size):
+    network = cv2.dnn.readNetFromONNX(exported("onnx", *NCHW, *size))
+    bgr = cv2.cvtColor(IMAGES[0][0], cv2.COLOR_RGB2BGR)  # as cv2.imread returns it
+    network.setInput(cv2.dnn.blobFromImage(bgr, 1 / 255, swapRB=True))
+    sr = network.forward().transpose(0, 2, 3, 1) * 255
+    np.testing.assert_allclose(sr, generator(IMAGES[0]), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("layout", [(), NCHW[:2]])
+def test_an_onnx_file_of_a_fixed_size_tells_it(exported, layout):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-dev.txt")
+    session = onnxruntime.InferenceSession(exported("onnx", *layout, *FIXED))
+    shapes = [session.get_inputs()[0].shape, session.get_outputs()[0].shape]
+    assert shapes == ([[1, 3, 37, 51], [1, 3, 148, 204]] if layout else [[1, 37, 51, 3], [1, 148, 204, 3]])
+
+
+@pytest.mark.parametrize("size", [(), FIXED])
+def test_litert_computes_in_0_to_1(generator, exported, size):
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs requirements-dev.txt")
+    interpreter = litert.Interpreter(exported("litert", "--range", "0..1", *size))
+    if size:
+        (place,) = interpreter.get_input_details()
+        assert list(place["shape_signature"]) == [1, 37, 51, 3]
+    sr = interpreter.get_signature_runner()(lr=IMAGES[0].astype(np.float32) / 255)["sr"]
+    np.testing.assert_allclose(sr * 255, generator(IMAGES[0]), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(), FIXED])
+def test_litert_computes_in_integers_what_keras_computes(generator, exported, size):
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs requirements-dev.txt")
+    interpreter = litert.Interpreter(exported("litert", *INT8, *size))
+    assert {tensor["dtype"] for tensor in interpreter.get_tensor_details()} <= {np.uint8, np.int8, np.int32}
+    ends = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    assert [(end["dtype"], end["quantization"]) for end in ends] == [(np.uint8, (1.0, 0))] * 2  # the levels of pixels
+    if size:
+        assert [list(end["shape_signature"]) for end in ends] == [[1, 37, 51, 3], [1, 148, 204, 3]]
+    for lr in IMAGES[: 1 if size else 2]:
+        sr = interpreter.get_signature_runner()(lr=lr)["sr"]
+        assert psnr(to_uint8(generator(lr).numpy())[0], sr[0]) > 32  # a flat image has 14
+
+
+EXPECTED = {"input": "lr", "output": "sr", "scale": "4", "colours": "RGB", "license": "CC0-1.0"}
+
+
+@pytest.fixture
+def described(generator, tmp_path):
+    """Export a generator with a licence in a format; return the path."""
+
+    def run(format, **options):
+        path = str(tmp_path / f"generator{export.FORMATS[format].ending}")
+        export.export(generator, format, path, export.Options(**options), "CC0-1.0")
+        return path
+
+    return run
+
+
+def test_an_onnx_file_describes_itself(described):
+    onnx = pytest.importorskip("onnx", reason="needs requirements-export.txt")
+    model = onnx.load(described("onnx", layout="nchw", range="0..1", size=(5, 6)))
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.key: entry.value for entry in model.metadata_props} == EXPECTED | {
+        "layout": "nchw",
+        "range": "0..1",
+        "size": "5x6",
+        "precision": "float32",
+        "dtype": "float32",
+    }
+    assert model.producer_name == "srgan-tf"
+    assert model.doc_string == "SRGAN generator: upscales RGB images by a factor of 4"
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_litert_file_describes_itself(described, precision):
+    data = pathlib.Path(described("litert", precision=precision)).read_bytes()
+    model = schema.Model.GetRootAs(data)
+    entries = [model.Metadata(number) for number in range(model.MetadataLength())]
+    (number,) = (entry.Buffer() for entry in entries if entry.Name() == b"TFLITE_METADATA")
+    buffer = model.Buffers(number).DataAsNumpy().tobytes()
+    assert buffer[4:8] == b"M001"
+    table = flatbuffers.table.Table(buffer, int.from_bytes(buffer[:4], "little"))
+    name, description, license = (table.String(table.Offset(4 + 2 * slot) + table.Pos).decode() for slot in (0, 1, 5))
+    assert (name, license) == ("srgan-tf", "CC0-1.0")
+    title, *lines = description.splitlines()
+    assert title == "SRGAN generator: upscales RGB images by a factor of 4."
+    assert dict(line.split(": ") for line in lines) == EXPECTED | {
+        "layout": "nhwc",
+        "range": "0..255",
+        "size": "any",
+        "precision": precision,
+        "dtype": "uint8" if precision == "int8" else "float32",
+    }
+
+
+def test_the_weights_in_a_litert_file_are_aligned(described):
+    data = pathlib.Path(described("litert")).read_bytes()
+    model, start = schema.Model.GetRootAs(data), np.frombuffer(data, np.uint8).ctypes.data
+    buffers = [model.Buffers(number) for number in range(model.BuffersLength())]
+    places = [buffer.DataAsNumpy().ctypes.data - start for buffer in buffers if buffer.DataLength()]
+    assert len(places) > 10
+    assert {place % 16 for place in places} == {0}
+
+
+def test_a_saved_model_describes_itself(described):
+    texts = json.loads(pathlib.Path(described("saved_model"), "assets.extra", "metadata.json").read_text())
+    assert EXPECTED.items() <= texts.items()
+    assert (texts["dtype"], texts["size"]) == ("uint8", "any")
+
+
+def test_only_the_licence_of_the_projects_generators_is_known(generator, exported, tmp_path, monkeypatch):
+    folder = pathlib.Path(exported("saved_model"))
+    assert "license" not in json.loads((folder / "assets.extra" / "metadata.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert script.main(["--format", "saved_model", "--output", "srgan"]) == 0
+    assert json.loads(pathlib.Path("srgan", "assets.extra", "metadata.json").read_text())["license"] == "MIT"
+
+
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
     """Run a command that must fail. Check that it changes no file, and return its message."""
@@ -125,6 +268,21 @@ def test_a_missing_package_is_named(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     said = refused("--format", "onnx")
     assert "the format onnx needs tf2onnx; run pip install -r requirements-export.txt" in said
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "said"),
+    [
+        ("keras", NCHW[:2], "the format keras has no choice of layout; choose the format onnx for nchw"),
+        ("litert", NCHW[:2], "the format litert has no choice of layout; choose the format onnx for nchw"),
+        ("saved_model", NCHW[2:], "saved_model has no choice of range; choose the format onnx or litert for 0..1"),
+        ("keras", FIXED, "the format keras has no choice of size; choose the format onnx or litert for 37x51"),
+        ("onnx", INT8, "the format onnx has no choice of precision; choose the format litert for int8"),
+        ("litert", (*INT8, *NCHW[2:]), "int8 has no choice of range; choose the precision float32 for 0..1"),
+    ],
+)
+def test_options_that_a_format_does_not_have_are_refused(refused, format, options, said):
+    assert said in refused("--format", format, *options)
 
 
 @pytest.mark.parametrize(
