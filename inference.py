@@ -187,9 +187,9 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     made = {False: results.Results(folder, settings), True: results.Results(folder, settings | video.described)}
     states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
-    kept = [job for job in jobs if job not in set(wanted)]
+    missing = set(wanted)
+    kept = [job for job in jobs if job not in missing]
     load = functools.partial(prepare, args, *chosen)
-    os.makedirs(folder, exist_ok=True)
 
     def note(job: Job) -> None:
         made[job.is_video].note(*job)
@@ -199,6 +199,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
         failures = cluster.run(args.cluster, wanted, load, *how, args.cores)
     else:
         failures = batch.run(wanted, load() if wanted else None, *how)
+    os.makedirs(folder, exist_ok=True)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])

@@ -62,7 +62,7 @@ def on_workers(jobs: Sequence[Job], workers: int, cores: int) -> float:
     times = []
     with connected(LOCAL) as ray:
         pool = Pool(ray, cluster.Worker, os.getcwd(), load, "png", None, False, None, cores=cores)
-        for outcome in pool.run(jobs, workers):
+        for outcome in pool.run(map(cluster.Task, jobs), workers):
             assert outcome.value.is_written
             times.append(time.perf_counter())
     return rate(times, 4)

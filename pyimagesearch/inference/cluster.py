@@ -24,7 +24,7 @@ Load = Callable[[], Upscaler]
 """Loads the generator on a worker."""
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """A file, or a segment of a video. `_BEGIN` is the step before the segments of a video."""
 
     job: Job
@@ -100,7 +100,7 @@ class _Agenda:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = itertools.chain(*([job for job in jobs if job.is_video is kind] for kind in (False, True)))
-        self._ready: collections.deque[_Task] = collections.deque()
+        self._ready: collections.deque[Task] = collections.deque()
         self._left: collections.Counter[Job] = collections.Counter()  # segments
         self._given_up: set[Job] = set()
         self._open: dict[Job, contextlib.ExitStack] = {}
@@ -108,26 +108,26 @@ class _Agenda:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> _Task:
+    def __next__(self) -> Task:
         if self._ready:
             return self._ready.popleft()
         job = next(self._jobs)
         stack = self._open[job] = contextlib.ExitStack()
         for path in _unfinished(job, KILLS):  # removed if the program ends
             stack.enter_context(files.noted_unfinished(path))
-        return _Task(job, _BEGIN if job.is_video else None)
+        return Task(job, _BEGIN if job.is_video else None)
 
     def is_complete_after(self, outcome: Outcome) -> bool:
         """Add the tasks that follow a task, and return whether there is none."""
         job, segment = outcome.task
         if segment == _BEGIN and outcome.value and outcome.value.segments:
             self._left[job] = outcome.value.segments
-            self._ready.extend(_Task(job, number) for number in range(outcome.value.segments))
+            self._ready.extend(Task(job, number) for number in range(outcome.value.segments))
             return False
         if segment not in (None, _BEGIN) and job not in self._given_up:
             self._left[job] -= 1
             if not outcome.given_up and not self._left[job]:
-                self._ready.appendleft(_Task(job))
+                self._ready.appendleft(Task(job))
             if not outcome.given_up:
                 return False
             self._given_up.add(job)
@@ -204,7 +204,7 @@ class Worker:
         self._messages.clear()
         return upscaler.method
 
-    def run(self, task: _Task, attempt: int) -> _Made:
+    def run(self, task: Task, attempt: int) -> _Made:
         """Do a task. While one is computed, others can be read and written."""
         written: list[Job] = []
         pixels: list[int] = []
@@ -234,7 +234,7 @@ class Worker:
         failures = list(batch.video_failures(job, work))
         return count, failures
 
-    def _make_segment(self, task: _Task, progress: Callable[[int], None]) -> None:
+    def _make_segment(self, task: Task, progress: Callable[[int], None]) -> None:
         """Make a segment. If that fails, it is made again when the video is put together, which tells what is wrong."""
         from pyimagesearch.inference.video import SegmentMaker  # which needs PyAV
 
