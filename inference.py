@@ -124,7 +124,8 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     states = {job: made[job.is_video].state(*job) for job in jobs}
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     kept = [job for job in jobs if job not in set(wanted)]
-    upscale = prepare(args, *chosen) if wanted else None
+    flags = args.runtime, args.precision, args.tile, args.faithful
+    upscale = upscaling.load_upscaler(*chosen, *flags) if wanted else None
     os.makedirs(folder, exist_ok=True)
 
     def note(job: Job) -> None:
@@ -160,17 +161,6 @@ def tell_kept(states: Sequence[State]) -> None:
             "makes them again",
             foreign,
         )
-
-
-def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
-    """Load the generators, and return the upscaler that the flags ask for."""
-    return upscaling.Upscaler(
-        generators.load_interpolated(models, share),
-        runtimes.choose_runtime(args.runtime),
-        devices.choose_precision(args.precision),
-        args.tile,
-        args.faithful,
-    )
 
 
 def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:

@@ -87,3 +87,10 @@ def crf(text: str) -> int:
     if not text.isdecimal() or int(text) > 51:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 51")
     return int(text)
+
+
+def port(text: str) -> int:
+    """Read the number of a port."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ArgumentTypeError(f"{text!r} is not a port, a whole number from 1 to 65535")
+    return int(text)

@@ -78,7 +78,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
             file = job.target
             after = read_image(file, limited=False)
         except Exception as error:  # an error of one file must not stop the others
-            yield Failure(file, _why(error))
+            yield Failure(file, why(error))
             continue
         try:
             save_figure(before_and_after(before, after), job.comparison)
@@ -110,7 +110,7 @@ def _upscale_images(
                     logging.info("%s: is animated; its first frame is upscaled", printable(job.source))
                 after = upscale_image(before, upscale, outscale, progress.update)
             except Exception as error:  # an error of one file must not stop the others
-                yield Failure(job.source, _why(error))
+                yield Failure(job.source, why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, form, compare, done)
@@ -123,7 +123,7 @@ def _pixels(job: Job) -> int:
     return 0
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """Return why nothing could be made of a file, in one line."""
     if isinstance(error, OUT_OF_MEMORY):
         return "too large for the memory of this machine"
@@ -134,7 +134,7 @@ def _why_not_written(target: str, error: Exception) -> str:
     """Return why a result could not be written, in one line."""
     if isinstance(error, (ImageError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
         return f"{printable(target)} cannot be written: {reason(error)}"
-    return _why(error)
+    return why(error)
 
 
 def _write(job: Job, before: LoadedImage, after: LoadedImage, form: str, compare: bool, done: Done) -> None:
@@ -177,7 +177,7 @@ def _upscale_video(
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
     except OUT_OF_MEMORY as error:
-        yield Failure(job.source, _why(error))
+        yield Failure(job.source, why(error))
     except Exception as error:  # as above
         yield Failure(job.source, _why_not_written(job.target, error))
 
@@ -194,5 +194,5 @@ def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
             before, after = read_image(job.source), read_image(job.target, limited=False)
             yield view(os.path.relpath(job.target, folder), before, after)
         except Exception as error:  # as above
-            said = printable(job.source), printable(job.target), _why(error)
+            said = printable(job.source), printable(job.target), why(error)
             logging.warning("%s or %s: %s; not on the page", *said)

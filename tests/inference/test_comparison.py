@@ -112,5 +112,5 @@ def test_what_is_transparent_is_white_before_and_after(dtype):
     for colours in (1, 3):
         pixels = np.zeros((20, 30, colours + 1), dtype)
         pixels[:, 15:, -1] = full
-        shown = comparison._rgb(pixels)
+        shown = comparison.as_rgb(pixels)
         assert (shown[:, :15] == 255).all() and (shown[:, 15:] == 0).all() and shown.shape == (20, 30, 3)
