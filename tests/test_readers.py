@@ -20,6 +20,9 @@ from pyimagesearch import readers
         (readers.whole_number, "1.5"),
         (readers.crf, "52"),
         (readers.crf, "-1"),
+        (readers.port, "0"),
+        (readers.port, "65536"),
+        (readers.port, "http"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):
