@@ -36,7 +36,7 @@ from pyimagesearch.data_preprocess import load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
-from pyimagesearch.inference import batch, cluster, comparison, generators, results, runtimes, upscaling
+from pyimagesearch.inference import batch, cluster, comparison, generators, results, upscaling
 from pyimagesearch.inference.jobs import AUTO, Job, choose_format, is_file_name, plan
 from pyimagesearch.inference.results import State
 from pyimagesearch.inference.sizes import OutputSize
@@ -189,7 +189,8 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
     missing = set(wanted)
     kept = [job for job in jobs if job not in missing]
-    load = functools.partial(prepare, args, *chosen)
+    flags = args.runtime, args.precision, args.tile, args.faithful, args.ensemble
+    load = functools.partial(upscaling.load_upscaler, *chosen, *flags)
 
     def note(job: Job) -> None:
         made[job.is_video].note(*job)
@@ -249,15 +250,6 @@ def tell_kept(states: Sequence[State]) -> None:
             "%d results exist already but were not made by this program; they are kept, and --overwrite replaces them",
             foreign,
         )
-
-
-def prepare(args: argparse.Namespace, models: Sequence[str], share: float | None) -> upscaling.Upscaler:
-    """Load the generators and return the upscaler."""
-    runtime, precision = runtimes.choose_runtime(args.runtime), devices.choose_precision(args.precision)
-    names = " and ".join(map(printable, models)) + ("" if share is None else f", alpha {share:g}")
-    logging.info("computing with %s: %s", names, runtimes.describe(runtime, precision))
-    generator = generators.load_interpolated(models, share)
-    return upscaling.Upscaler(generator, runtime, precision, args.tile, args.faithful, args.ensemble)
 
 
 def measure(lr: np.ndarray, hr: np.ndarray, sr: np.ndarray) -> tuple[list[str], str]:

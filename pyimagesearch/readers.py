@@ -111,3 +111,10 @@ def size(text: str) -> tuple[int, int]:
         raise ArgumentTypeError(f"{text!r} is not a height and a width in pixels, such as 48x64")
     height, width = map(int, sides)
     return height, width
+
+
+def port(text: str) -> int:
+    """Read the number of a port."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ArgumentTypeError(f"{text!r} is not a port, a whole number from 1 to 65535")
+    return int(text)

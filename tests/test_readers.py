@@ -26,6 +26,9 @@ from pyimagesearch import readers
         (readers.name_part, "a/b"),
         (readers.size, "48"),
         (readers.size, "0x64"),
+        (readers.port, "0"),
+        (readers.port, "65536"),
+        (readers.port, "http"),
     ],
 )
 def test_numbers_out_of_range_are_refused(read, text):

@@ -30,6 +30,9 @@ Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead
 
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
+# For others, Pillow can start programs: for EPS, Ghostscript, which runs what the file says.
+_READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "WEBP")
+
 _SRGB = ImageCms.createProfile("sRGB")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _END_OF_JPEG = b"\xff\xd9"
@@ -252,7 +255,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
         raise ImageError("JPEG XL is not supported; save it as PNG")
     stream.seek(0)
     with _damage_named():
-        return Image.open(stream)
+        return Image.open(stream, formats=_READ)
 
 
 def _loaded(image: Image.Image, stream: BinaryIO) -> Image.Image:

@@ -111,7 +111,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
             file = job.target
             after = read_image(file, limited=False)
         except Exception as error:  # an error of one file must not stop the others
-            yield Failure(file, _why(error))
+            yield Failure(file, why(error))
             continue
         try:
             save_figure(before_and_after(before, after), job.comparison)
@@ -140,7 +140,7 @@ def _upscale_images(
                 before = reading.popleft().result()
                 after = _compute(job, before, upscale, size, progress.update)
             except Exception as error:  # an error of one file must not stop the others
-                yield Failure(job.source, _why(error))
+                yield Failure(job.source, why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, compare, done)
@@ -160,7 +160,7 @@ def _pixels(job: Job) -> int:
     return 0
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """Return in one line why a file could not be upscaled."""
     if isinstance(error, OUT_OF_MEMORY):
         return "too large for the memory of this machine"
@@ -171,7 +171,7 @@ def _why_not_written(target: str, error: Exception) -> str:
     """Return in one line why a result could not be written."""
     if isinstance(error, (ImageError, OSError, tf.errors.OpError, *OUT_OF_MEMORY)):
         return f"{printable(target)} cannot be written: {reason(error)}"
-    return _why(error)
+    return why(error)
 
 
 def _write(job: Job, before: LoadedImage, after: LoadedImage, compare: bool, done: Done) -> None:
@@ -231,7 +231,7 @@ def video_failures(job: Job, work: Callable[[], None]) -> Iterator[Failure]:
     except UserError as error:
         yield Failure(job.source, str(error).removeprefix(f"{job.source}: "))
     except OUT_OF_MEMORY as error:
-        yield Failure(job.source, _why(error))
+        yield Failure(job.source, why(error))
     except Exception as error:  # as above
         yield Failure(job.source, _why_not_written(job.target, error))
 
@@ -248,5 +248,5 @@ def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
             before, after = read_image(job.source), read_image(job.target, limited=False)
             yield view(os.path.relpath(job.target, folder), before, after)
         except Exception as error:  # as above
-            said = printable(job.source), printable(job.target), _why(error)
+            said = printable(job.source), printable(job.target), why(error)
             logging.warning("%s or %s: %s; not on the page", *said)

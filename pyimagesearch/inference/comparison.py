@@ -53,19 +53,24 @@ def view(name: str, before: LoadedImage, after: LoadedImage) -> View:
     """
     height, width, _ = after.pixels.shape
     top, left = (max(0, side - VIEW_SIZE) // 2 for side in (height, width))
-    part = _rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
-    enlarged = _enlarged_part(before.pixels, after.pixels.shape, top, left, *part.shape[:2])
+    part = as_rgb(after.pixels[top : top + VIEW_SIZE, left : left + VIEW_SIZE])
+    enlarged = enlarged_part(before.pixels, after.pixels.shape, top, left, *part.shape[:2])
     return View(name, _as_url(enlarged, before.metadata.icc), _as_url(part, after.metadata.icc))
 
 
 def _as_url(image: np.ndarray, icc: bytes | None) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(image, icc)).decode()
+
+
+def as_jpeg(image: np.ndarray, icc: bytes | None) -> bytes:
+    """Return an image, uint8 RGB [H, W, 3], as the bytes of a JPEG file with a colour profile, if that is for RGB."""
     file = io.BytesIO()
     profile = fitting_profile(icc, image.shape[-1])
     Image.fromarray(np.ascontiguousarray(image)).save(file, "jpeg", quality=90, icc_profile=profile)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
-def _rgb(pixels: np.ndarray) -> np.ndarray:
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
     """Return an image [H, W, C] as uint8 RGB, composited over white."""
     pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     colours = pixels[..., :3] if pixels.shape[-1] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
@@ -75,13 +80,13 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     return to_uint8(255 + (colours - np.float32(255)) * opacity)
 
 
-def _enlarged_part(
+def enlarged_part(
     before: np.ndarray, whole: tuple[int, ...], top: int, left: int, height: int, width: int
 ) -> np.ndarray:
     """Upscale an image to the shape `whole` by bicubic interpolation, and return a part of the result."""
     down, across = before.shape[0] / whole[0], before.shape[1] / whole[1]
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
-    image = Image.fromarray(np.ascontiguousarray(_rgb(before)))
+    image = Image.fromarray(np.ascontiguousarray(as_rgb(before)))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
@@ -95,8 +100,8 @@ def before_and_after(before: LoadedImage, after: LoadedImage) -> Figure:
     height, width, _ = after.pixels.shape
     top, left, size = most_detailed(after.pixels, max(64, max(height, width) // INSET_PARTS))
     insets = {
-        "Bicubic": _enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
-        "SRGAN": _rgb(after.pixels[top : top + size, left : left + size]),
+        "Bicubic": enlarged_part(before.pixels, after.pixels.shape, top, left, size, size),
+        "SRGAN": as_rgb(after.pixels[top : top + size, left : left + size]),
     }
     figure = Figure((14, 14 * height / width / 2 + 4.2), layout="constrained")
     for column, (title, image) in enumerate(insets.items()):
@@ -110,10 +115,10 @@ def before_and_after(before: LoadedImage, after: LoadedImage) -> Figure:
     return figure
 
 
-def shrunk(pixels: np.ndarray) -> np.ndarray:
-    """Return an image [H, W, C] as uint8 RGB, reduced to at most `WHOLE_SIZE` pixels in height and width."""
-    image = Image.fromarray(np.ascontiguousarray(_rgb(pixels)))
-    image.thumbnail((WHOLE_SIZE, WHOLE_SIZE))
+def shrunk(pixels: np.ndarray, size: int = WHOLE_SIZE) -> np.ndarray:
+    """Return an image [H, W, C] as uint8 RGB, reduced to at most `size` pixels in height and width."""
+    image = Image.fromarray(np.ascontiguousarray(as_rgb(pixels)))
+    image.thumbnail((size, size))
     return np.asarray(image)
 
 

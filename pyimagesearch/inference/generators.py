@@ -69,7 +69,17 @@ def choose_interpolation(paths: Paths, alpha: float | None, trained: bool = Fals
     Returns:
         The arguments of `load_interpolated`: one path and None for `alpha` 0 or 1, otherwise two paths and `alpha`.
     """
-    pretrained, srgan = choose_paths(paths, trained)
+    return needed_for(*choose_paths(paths, trained), alpha)
+
+
+def needed_for(pretrained: str, srgan: str, alpha: float | None) -> tuple[list[str], float | None]:
+    """Return those of two generators that an interpolation with `alpha` needs, as `choose_interpolation` does.
+
+    Args:
+        pretrained: the path of the pretrained generator.
+        srgan: the path of the SRGAN generator.
+        alpha: as in `choose_interpolation`.
+    """
     if alpha in (None, 1):
         return [srgan], None
     return ([pretrained], None) if alpha == 0 else ([pretrained, srgan], alpha)

@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import cv2
@@ -17,9 +17,16 @@ from PIL import Image
 from pyimagesearch import devices
 from pyimagesearch.data.image_io import LoadedImage
 from pyimagesearch.errors import UserError
+from pyimagesearch.files import printable
 from pyimagesearch.inference.consistency import hold_colours, project
-from pyimagesearch.inference.generators import fold_batch_norm, pack_last_convolution, scaling_factor, split
-from pyimagesearch.inference.runtimes import compile_network, count_devices, threads
+from pyimagesearch.inference.generators import (
+    fold_batch_norm,
+    load_interpolated,
+    pack_last_convolution,
+    scaling_factor,
+    split,
+)
+from pyimagesearch.inference.runtimes import choose_runtime, compile_network, count_devices, describe, threads
 from pyimagesearch.inference.sizes import NATURAL, OutputSize
 from pyimagesearch.metrics import to_integers, to_uint8
 
@@ -206,6 +213,35 @@ class Upscaler:
 
     def _times(self, part: slice) -> slice:
         return slice(self.scale * part.start, self.scale * part.stop)
+
+
+def load_upscaler(
+    paths: Sequence[str],
+    alpha: float | None,
+    runtime: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+    faithful: bool = False,
+    ensemble: bool = False,
+) -> Upscaler:
+    """Load one generator, or interpolate two, and return their upscaler.
+
+    Args:
+        paths: as in `generators.load_interpolated`.
+        alpha: as in `generators.load_interpolated`.
+        runtime: see `runtimes.choose_runtime`.
+        precision: "float32", "bfloat16" or "auto"; see `devices.choose_precision`.
+        tile: as in `Upscaler`.
+        faithful: as in `Upscaler`.
+        ensemble: as in `Upscaler`.
+
+    Raises:
+        UserError: see `generators.load_interpolated`, `runtimes.choose_runtime` and `Upscaler`.
+    """
+    runtime, precision = choose_runtime(runtime), devices.choose_precision(precision)
+    names = " and ".join(map(printable, paths)) + ("" if alpha is None else f", alpha {alpha:g}")
+    logging.info("computing with %s: %s", names, describe(runtime, precision))
+    return Upscaler(load_interpolated(paths, alpha), runtime, precision, tile, faithful, ensemble)
 
 
 def within(piece: Piece, longest: int, reach: int) -> Iterator[Piece]:

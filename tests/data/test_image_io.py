@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms
+from PIL import EpsImagePlugin, ExifTags, Image, ImageCms
 
 from pyimagesearch.data import image_io
 from pyimagesearch.data.image_io import FORMATS, ImageError, LoadedImage, read_image, read_rgb, read_size, write_image
@@ -215,6 +215,16 @@ def test_files_that_are_not_images_are_refused(tmp_path, name):
     for read in (read_size, read_rgb):
         with pytest.raises(ImageError, match="an empty file" if name.startswith("empty") else "not an image"):
             read(str(path))
+
+
+def test_a_file_in_postscript_runs_no_program(tmp_path, monkeypatch):
+    program, trace = tmp_path / "gs", tmp_path / "trace"
+    program.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", str(program))
+    with pytest.raises(ImageError, match="damaged, or not an image"):
+        read_image(saved(RGB, "eps"))
+    assert not trace.exists()
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):

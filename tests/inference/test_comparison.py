@@ -1,11 +1,10 @@
 import base64
 import io
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from browser import needs_chromium, run_chromium
 from conftest import random_image
 from PIL import Image
 
@@ -54,9 +53,6 @@ def test_the_images_of_the_figure_take_the_room_there_is():
     assert min(axes.get_position().width for axes in figure.axes) > 0.3
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
-
 # Actions of a user, and the positions of the line and of the edge of the image afterwards.
 MOVE = """<script>
 const [first, second] = document.querySelectorAll("input");
@@ -73,19 +69,7 @@ document.title = [
 </script>"""
 
 
-def run_chromium(page, tmp_path, *flags):
-    command = [
-        CHROMIUM,
-        *FLAGS,
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--window-size=800,900",
-        *flags,
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+@needs_chromium
 def test_the_line_on_the_page_can_be_moved(tmp_path):
     before, after = np.zeros((30, 50, 3), np.uint8), np.full((120, 200, 3), 255, np.uint8)
     views = [view(name, LoadedImage(before), LoadedImage(after)) for name in ("Größe & <b>写真</b>.png", "second.png")]
@@ -93,7 +77,8 @@ def test_the_line_on_the_page_can_be_moved(tmp_path):
     write_page(str(page), views)
     text = page.read_text(encoding="utf-8")
     assert "http" not in text and "Größe &amp; &lt;b&gt;写真" in text
-    run_chromium(page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
+    profile, size = tmp_path / "profile", "--window-size=800,900"
+    run_chromium(page, profile, size, f"--screenshot={tmp_path / 'page.png'}")
     screen = np.asarray(Image.open(tmp_path / "page.png").convert("L")).astype(int)
     rows, columns = np.nonzero(screen < 5)  # black: the images before
     left = columns.min()
@@ -102,7 +87,7 @@ def test_the_line_on_the_page_can_be_moved(tmp_path):
     )
     moved = tmp_path / "moved.html"
     moved.write_text(text.replace("</html>", MOVE + "</html>"), encoding="utf-8")
-    title = re.search("<title>(.*?)</title>", run_chromium(moved, tmp_path, "--dump-dom"))[1]
+    title = re.search("<title>(.*?)</title>", run_chromium(moved, profile, size, "--dump-dom"))[1]
     assert title == "inset(0px 0px 0px 25%); 25; 4; true"
 
 
@@ -112,5 +97,5 @@ def test_what_is_transparent_is_white_before_and_after(dtype):
     for colours in (1, 3):
         pixels = np.zeros((20, 30, colours + 1), dtype)
         pixels[:, 15:, -1] = full
-        shown = comparison._rgb(pixels)
+        shown = comparison.as_rgb(pixels)
         assert (shown[:, :15] == 255).all() and (shown[:, 15:] == 0).all() and shown.shape == (20, 30, 3)

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from browser import needs_chromium, run_chromium
 from conftest import enlarged, random_image
 from PIL import Image
 
@@ -874,8 +875,6 @@ def test_images_of_one_frame_are_not_animated(tmp_path):
 
 # A browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run".split()
 PAGE = """<video src="large.mp4" muted></video><img src="{place}/wait"><script>
 const video = document.querySelector("video");
 const tell = words => fetch("{place}/told?" + words.join("&"), {{mode: "no-cors"}});
@@ -919,16 +918,15 @@ def listener():
     server.server_close()
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+@needs_chromium
 def test_a_browser_plays_the_result(tmp_path, listener):
     frames = [np.full((24, 32, 3), (200, 60, 30) if number >= 25 else (20, 20, 20), np.uint8) for number in range(40)]
     source = write(tmp_path / "source.mkv", frames)
     video.upscale_video(source, str(tmp_path / "large.mp4"), enlarged)
     page = tmp_path / "page.html"
     page.write_text(PAGE.format(place=f"http://127.0.0.1:{listener.server_port}"))
-    flags = ["--allow-file-access-from-files", "--disable-web-security", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [CHROMIUM, *FLAGS, *flags, "--dump-dom", page.as_uri()]
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    flags = ["--allow-file-access-from-files", "--disable-web-security", "--dump-dom"]
+    run_chromium(page, tmp_path / "profile", *flags)
     width, height, duration, *colour = listener.told
     assert (width, height, duration) == ("128", "96", "1.60")
     assert np.abs(np.array(colour[:3], int) - (200, 60, 30)).max() <= 3
