@@ -88,7 +88,7 @@ def make(
         before = read_image(job.source)
         after = _compute(job, before, upscale, size, progress)
     except Exception as error:  # an error of one file must not stop the others
-        yield Failure(job.source, _why(error))
+        yield Failure(job.source, why(error))
         return
     try:
         _write(job, before, after, compare, done)

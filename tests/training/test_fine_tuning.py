@@ -36,7 +36,8 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-FLAGS = "--init-generator small.keras --vgg-weights random --vgg-layer vgg16:block1_conv2 --crop-size 32 --batch-size 1 --disc-blocks 1"
+FLAGS = "--init-generator small.keras --vgg-weights random --vgg-layer vgg16:block1_conv2 --crop-size 32 "
+FLAGS += "--batch-size 1 --disc-blocks 1"
 
 
 def fine_tune(folder, minutes):
