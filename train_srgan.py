@@ -57,13 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="first stage of a training with --init-generator (%(default)s)",
     )
     add("--fresh", action="store_true", help="delete the checkpoints of an earlier run and start over")
-    add(
-        "--minutes",
-        type=readers.positive_float,
-        default=20,
-        metavar="M",
-        help="training time with --fine-tune in minutes (%(default)g)",
-    )
+    add("--minutes", type=readers.positive_float, default=20, help="training time with --fine-tune (%(default)g)")
     add(
         "--worker-timeout",
         type=readers.positive_float,
