@@ -286,7 +286,7 @@ def test_two_users_at_once_get_their_own_results(enter, inputs, expected):
 
 def test_a_computation_can_be_stopped(enter, inputs):
     user = enter()
-    user.choose(inputs / "deep.png", generator="photo")
+    user.choose(inputs / "third.png", generator="srgan")
     user.start()
     user.see("Upscaling - 0.0%")  # while the generator is loaded
     user.page.locator("button:visible:text-is('Stop')").click()
