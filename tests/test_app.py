@@ -335,7 +335,7 @@ def test_uploads_and_results_are_removed_when_the_page_is_closed(enter, server, 
     own = {path for path in set(server.files()) - before if path.name in ("own.png", "left.jpg", "right.jpg")}
     assert len(own) == 4
     user.page.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(path.exists() for path in own):
         assert time.monotonic() < deadline
         time.sleep(0.1)
