@@ -306,7 +306,7 @@ def at_stop(function: Callable[[], None]) -> Iterator[None]:
 def _stop(outcome: Future) -> NoReturn:
     """End the program and its child processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print(f"{os.path.basename(sys.argv[0])}: stopping; complete files are kept", file=sys.stderr, flush=True)
+    print(f"{os.path.basename(sys.argv[0])}: stopping; unfinished files are removed", file=sys.stderr, flush=True)
     if children := multiprocessing.active_children():
         for child in children:
             child.terminate()

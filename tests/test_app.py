@@ -286,7 +286,7 @@ def test_two_users_at_once_get_their_own_results(enter, inputs, expected):
 
 def test_a_computation_can_be_stopped(enter, inputs):
     user = enter()
-    user.choose(inputs / "deep.png", generator="photo")
+    user.choose(inputs / "third.png", generator="srgan")
     user.start()
     user.see("Upscaling - 0.0%")  # while the generator is loaded
     user.page.locator("button:visible:text-is('Stop')").click()
@@ -335,7 +335,7 @@ def test_uploads_and_results_are_removed_when_the_page_is_closed(enter, server, 
     own = {path for path in set(server.files()) - before if path.name in ("own.png", "left.jpg", "right.jpg")}
     assert len(own) == 4
     user.page.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(path.exists() for path in own):
         assert time.monotonic() < deadline
         time.sleep(0.1)

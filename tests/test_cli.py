@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_command_at_once_and_leaves_nothing_half_written(tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "-c: stopping; complete files are kept\n"
+    assert process.returncode == 130 and said == "-c: stopping; unfinished files are removed\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_the_processes_of_a_command_too(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()  # which waits for all that write there
     assert time.monotonic() - start < 2
-    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; complete files are kept\n"
+    assert process.returncode == 130 and said == "create_tfrecords.py: stopping; unfinished files are removed\n"
     assert not list((tmp_path / "records").glob("manifest.json"))
 
 

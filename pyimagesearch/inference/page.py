@@ -40,7 +40,7 @@ _STYLE = ".gradio-container { max-width: 1280px !important; margin: 0 auto !impo
 _USES = {
     "srgan": "sharp, invents texture",
     "pretrained": "faithful, less sharp",
-    "photo": "for JPEG files and noisy photographs",
+    "photo": "for JPEG files and noise",
     "fast": "for previews and videos",
 }
 
@@ -75,7 +75,8 @@ class Page:
             sessions: the files of the users.
         """
         self._service, self._sessions = service, sessions
-        with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(_SWEEP, LIFETIME)) as self.blocks:
+        removal = _SWEEP, LIFETIME
+        with gr.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True, delete_cache=removal) as self.blocks:
             gr.Markdown(_INTRODUCTION)
             with gr.Tab("Images"):
                 self._build_images()
@@ -105,7 +106,7 @@ class Page:
         """Build the choice of a generator and of the interpolation, which only "srgan" has."""
         choices = self._choices()
         name = gr.Radio(choices, value=choices[0][1], label="Generator")
-        visible, info = choices[0][1] == "srgan", "0: pretrained. 1: srgan. Between: a mixture of the two."
+        visible, info = choices[0][1] == "srgan", "0: pretrained. 1: srgan. Between: both."
         alpha = gr.Slider(0, 1, 1, step=0.05, label="alpha", info=info, visible=visible)
         name.change(lambda name: gr.update(visible=name == "srgan"), name, alpha, **_AT_ONCE)
         return name, alpha
@@ -238,7 +239,7 @@ class Page:
 
 def _buttons(label: str) -> tuple[gr.Button, gr.Button]:
     with gr.Row():
-        return gr.Button(label, variant="primary", scale=2), gr.Button("Stop", scale=1)
+        return gr.Button(label, variant="primary", scale=2, min_width=160), gr.Button("Stop", min_width=80)
 
 
 def _slider(caption: str) -> gr.ImageSlider:
