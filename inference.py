@@ -137,6 +137,8 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--outscale, --width with --height, and --long-side exclude each other; give one of them")
     if args.input and "-" in args.input and len(args.input) > 1:
         parser.error("--input -: is one image; give other files in a second command")
+    if args.output == "-" and (len(args.input or ()) > 1 or any(map(os.path.isdir, args.input or ()))):
+        parser.error("--output -: takes the result of one image; give an output folder")
     if args.output == "-" and (args.compare or args.html):
         parser.error("--output -: has no folder for --compare and --html; give an output folder")
     if args.cores and not args.cluster:

@@ -231,9 +231,9 @@ def test_results_do_not_depend_on_the_number_of_threads(tmp_path, runtime, preci
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--input", "x", "--cluster", "auto", "--device", "tpu"], "--cluster computes on GPUs and CPUs"),
-        (["--input", "x", "--cores", "2"], "--cores goes with --cluster"),
-        (["--cluster", "auto"], "--cluster goes with --input"),
+        (["--input", "x", "--cluster", "auto", "--device", "tpu"], "--cluster: computes on GPUs and CPUs"),
+        (["--input", "x", "--cores", "2"], "--cores needs --cluster"),
+        (["--cluster", "auto"], "--cluster needs --input"),
     ],
 )
 def test_flags_that_contradict_each_other_are_told(capsys, flags, said):
