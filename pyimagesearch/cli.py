@@ -284,8 +284,8 @@ def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., 
             except BaseException as error:
                 outcome.set_exception(error)
 
-        threading.Thread(target=work, daemon=True).start()
-        try:
+        try:  # before the start, because Ctrl-C can come during it
+            threading.Thread(target=work, daemon=True).start()
             return outcome.result()
         except KeyboardInterrupt:
             _stop(outcome)
