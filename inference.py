@@ -60,6 +60,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     choose("-m", "--model", metavar="PATH", help="path of the generator (the SRGAN in outputs, or else the project's)")
     choose("--model-name", choices=SHIPPED_GENERATORS, help="generator that comes with the project")
     choose("--alpha", "--blend", type=readers.share, metavar="A", help=cli.ALPHA_HELP + " (1)")
+    add_result_flags(group)
+    add_computing_flags(group)
+    args = parser.parse_args(argv)
+    check_flags(parser, args)
+    return args
+
+
+def add_result_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say which results are written, and where."""
     add = group.add_argument
     add(
         "--faithful",
@@ -110,6 +119,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--compare", action="store_true", help="write an image of before and after beside each result")
     add("--html", action="store_true", help="write a page with a slider between before and after, index.html")
+
+
+def add_computing_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say how results are computed."""
+    add = group.add_argument
     add(
         "-t",
         "--tile",
@@ -125,9 +139,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="CPU cores of each worker without a GPU, with --cluster (8, or all of a smaller machine)",
     )
-    args = parser.parse_args(argv)
-    check_flags(parser, args)
-    return args
 
 
 def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

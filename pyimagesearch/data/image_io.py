@@ -114,7 +114,7 @@ def sniffed_ending(path: str) -> str:
     Args:
         path: the path of the file.
     """
-    with contextlib.suppress(Exception), Image.open(path) as image:
+    with contextlib.suppress(Exception), Image.open(path, formats=_READ) as image:
         return FORMATS.get(image.format.lower(), "")
     return ""
 

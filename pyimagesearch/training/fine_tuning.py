@@ -106,10 +106,14 @@ def fit_to_time(config: Config, options: run.Options, strategy: tf.distribute.St
         with open(paths.history, encoding="utf-8") as file:
             *_, last = csv.DictReader(file)
     images = config.train_batch_size * strategy.num_replicas_in_sync * config.steps_per_epoch
-    seconds = images / float(last["images_per_second"])
-    epochs = max(1, round(60 * minutes / seconds))
-    logging.info("training for %d epochs of %.0f seconds", epochs, seconds)
+    epochs = epochs_within(minutes, images / float(last["images_per_second"]))
+    logging.info("training for %d epochs, about %g minutes", epochs, minutes)
     return dataclasses.replace(config, finetune_epochs=epochs)
+
+
+def epochs_within(minutes: float, seconds_per_epoch: float) -> int:
+    """Return the number of epochs that take about the given time in minutes, at least 1."""
+    return max(1, round(60 * minutes / seconds_per_epoch))
 
 
 def compare(options: run.Options, opened: run.Run) -> str:

@@ -55,6 +55,12 @@ def test_one_command_trains_on_a_folder_for_a_time_and_compares(place, capsys):
     assert run_config.read("outputs/models/config.json").finetune_epochs == length
 
 
+def test_the_first_stage_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        train_srgan.parse_args(["--fine-tune", "photographs", "--init-stage", "pretrain"])
+    assert "--fine-tune trains the GAN stage; remove --init-stage" in capsys.readouterr().err
+
+
 def test_records_of_another_folder_are_refused(place):
     (place / "others").mkdir()
     save(place / "others" / "a.png", random_image(304, 304))
@@ -65,11 +71,16 @@ def test_records_of_another_folder_are_refused(place):
         fine_tuning.make_records("others", "records", config)
 
 
+@pytest.mark.parametrize(("minutes", "epochs"), [(10, 38), (1, 4), (0.01, 1)])
+def test_as_many_epochs_are_trained_as_fit_into_the_time(minutes, epochs):
+    assert fine_tuning.epochs_within(minutes, seconds_per_epoch=16) == epochs
+
+
 def test_the_length_follows_from_the_time(place):
     args = train_srgan.parse_args(["--fine-tune", "photographs", *FLAGS.split(), "--steps-per-epoch", "50"])
     config, options = train_srgan.build_config(args), train_srgan.build_options(args)
     fine_tuning.make_records("photographs", options.paths.records, config)
     strategy = tf.distribute.get_strategy()
     fitted = fine_tuning.fit_to_time(config, options, strategy, minutes=10)
-    assert fitted.finetune_epochs > 10 and fitted.steps_per_epoch == 50
+    assert fitted.finetune_epochs != config.finetune_epochs and fitted.steps_per_epoch == 50
     assert not (place / "outputs" / "models").exists()
