@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
+from tqdm import tqdm
 
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import check_space, fitting_name, printable, read_text, write_text, written_whole
@@ -324,11 +325,6 @@ class _Pace:
             left = max(0, self._video.count - self.done) / rate
             logging.info(
                 "%s: %d of %d frames, %.3g frames/s, about %s left",
-                *(printable(self._video.path), self.done, self._video.count, rate, _in_words(left)),
+                *(printable(self._video.path), self.done, self._video.count, rate, tqdm.format_interval(left)),
                 extra={"is_progress": True},
             )
-
-
-def _in_words(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
