@@ -51,6 +51,6 @@ endef
 $(VENV)/run.stamp: requirements.txt
 	$(call install,requirements.txt)
 
-$(VENV)/dev.stamp: requirements-dev.txt requirements-app.txt requirements-cluster.txt requirements-export.txt requirements-openvino.txt requirements-video.txt requirements.txt
+$(VENV)/dev.stamp: requirements-dev.txt requirements-app.txt requirements-cluster.txt requirements-export.txt requirements-openvino.txt requirements-remote.txt requirements-video.txt requirements.txt
 	$(call install,requirements-dev.txt)
 	@touch $(VENV)/run.stamp

@@ -7,6 +7,7 @@ Examples:
     python inference.py --input photo.jpg --alpha 0.5    # less sharp, more faithful
     python inference.py --input ~/Pictures 'scans/*.tif' --output large --format jpeg --html
     python inference.py --input video.mp4 --model-name fast
+    python inference.py --input s3://BUCKET/photos --output s3://BUCKET/large
     python inference.py -i - -o - --format jpeg < photo.jpg > large.jpg
     python inference.py --device gpu                     # the comparison grid
     python inference.py --device tpu --tpu NAME --bucket gs://BUCKET
@@ -53,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--input",
         nargs="+",
         metavar="PATH",
-        help="images and videos to upscale: files, folders, patterns, - for one image of standard input",
+        help="images and videos to upscale: files, folders, patterns, addresses, - for one image of standard input",
     )
     group = parser.add_argument_group("with --input")
     choose = group.add_mutually_exclusive_group().add_argument
@@ -80,7 +81,8 @@ def add_result_flags(group: argparse._ArgumentGroup) -> None:
         "-o",
         "--output",
         metavar="PATH",
-        help="output folder, or the path of a single result, - for standard output (enlarged, in --outputs)",
+        help="output folder, or the path of a single result, or an address, - for standard output "
+        "(enlarged, in --outputs)",
     )
     add(
         "--suffix",
@@ -152,6 +154,8 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--output -: takes the result of one image; give an output folder")
     if args.output == "-" and (args.compare or args.html):
         parser.error("--output -: has no folder for --compare and --html; give an output folder")
+    if not files.is_local(args.output or "") and (args.compare or args.html):
+        parser.error(f"--output {args.output}: --compare and --html need a folder on this machine")
     if args.cores and not args.cluster:
         parser.error("--cores needs --cluster")
     if args.cluster and args.device == "tpu":
@@ -213,7 +217,8 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
         failures = cluster.run(args.cluster, wanted, load, *how, args.cores)
     else:
         failures = batch.run(wanted, load() if wanted else None, *how)
-    os.makedirs(folder, exist_ok=True)
+    if files.is_local(folder):
+        os.makedirs(folder, exist_ok=True)
     failed = tell(failures)
     logging.info("%d results written: %s", len(wanted) - failed, printable(output))
     tell_kept([states[job] for job in kept])

@@ -26,6 +26,7 @@ from pyimagesearch import devices, readers
 from pyimagesearch.data.image_io import read_image
 from pyimagesearch.inference import batch, cluster, generators, runtimes, upscaling
 from pyimagesearch.inference.jobs import Job, plan
+from pyimagesearch.inference.sizes import NATURAL
 from pyimagesearch.workers import LOCAL, Pool, Progress, connected
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def rate(times: Sequence[float]) -> float:
 def alone(jobs: Sequence[Job]) -> float:
     """Return the images a second of this process with all cores."""
     times: list[float] = []
-    assert not list(batch.run(jobs, load(), "png", done=lambda job: times.append(time.perf_counter())))
+    assert not list(batch.run(jobs, load(), done=lambda job: times.append(time.perf_counter())))
     return rate(times)
 
 
@@ -62,7 +63,7 @@ def on_workers(jobs: Sequence[Job], workers: int, cores: int) -> float:
     """Return the images a second of workers on Ray."""
     times = []
     with connected(LOCAL) as ray:
-        pool = Pool(ray, cluster.Worker, os.getcwd(), load, "png", None, False, None, cores=cores)
+        pool = Pool(ray, cluster.Worker, os.getcwd(), load, NATURAL, False, None, cores=cores)
         for outcome in pool.run(map(cluster.Task, jobs), workers):
             assert outcome.value.is_written
             times.append(time.perf_counter())

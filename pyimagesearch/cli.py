@@ -256,12 +256,14 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
 
 def log_to(stream: TextIO) -> None:
-    """Write log lines to a stream, as `[INFO] ...`.
+    """Write log lines to a stream, as `[INFO] ...`. Of other libraries, only warnings and errors are written.
 
     Args:
         stream: standard output or standard error.
     """
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=stream, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name == "root" or record.levelno >= logging.WARNING)
 
 
 def stops_at_once(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

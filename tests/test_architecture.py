@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "pyimagesearch"
 
-BASE = {"averages", "cli", "config", "devices", "errors", "files", "layers", "metrics", "readers", "workers"}
+BASE = {"averages", "cli", "config", "devices", "errors", "files", "layers", "metrics", "readers", "remote", "workers"}
 """Modules that all parts use. `config` is a module of the tutorial, but has only settings."""
 
 TUTORIAL = {"data_preprocess", "losses", "srgan", "srgan_training", "utils", "vgg"}

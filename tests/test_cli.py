@@ -34,6 +34,17 @@ def test_log_lines_go_to_standard_output(capsys):
     assert capsys.readouterr() == ("[INFO] 4 records found\n", "")
 
 
+def test_of_other_libraries_only_warnings_are_logged(capsys):
+    @cli.command
+    def main(argv):
+        logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")
+        logging.getLogger("botocore.credentials").warning("Credentials expire soon.")
+        return 0
+
+    assert main([]) == 0
+    assert capsys.readouterr().out == "[WARNING] Credentials expire soon.\n"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

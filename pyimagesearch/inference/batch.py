@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from pyimagesearch import remote
 from pyimagesearch.data.image_io import ImageError, LoadedImage, check_size, read_image, read_size, write_image
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fault, printable, reason, save_figure, written_whole
+from pyimagesearch.files import fault, is_local, printable, reason, save_figure, written_whole
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import View, before_and_after, view
 from pyimagesearch.inference.jobs import Job
@@ -85,7 +86,7 @@ def make(
         yield from _upscale_video(job, upscale, size, done, video_settings, progress)
         return
     try:
-        before = read_image(job.source)
+        before = _read_first_frame(job.source)
         after = _compute(job, before, upscale, size, progress)
     except Exception as error:  # an error of one file must not stop the others
         yield Failure(job.source, why(error))
@@ -107,7 +108,7 @@ def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
             continue
         file = job.source
         try:
-            before = read_image(file)
+            before = _read(file)
             file = job.target
             after = read_image(file, limited=False)
         except Exception as error:  # an error of one file must not stop the others
@@ -130,12 +131,12 @@ def _upscale_images(
     with (
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
-        tqdm(total=sum(map(_pixels, jobs)), unit=" pixels", unit_scale=True, disable=None) as progress,
+        tqdm(total=sum(map(_pixels, jobs)) or None, unit=" pixels", unit_scale=True, disable=None) as progress,
     ):
-        reading = collections.deque([reader.submit(read_image, job.source) for job in jobs[:1]])
+        reading = collections.deque([reader.submit(_read_first_frame, job.source) for job in jobs[:1]])
         writing = None
         for number, job in enumerate(jobs):
-            reading.extend(reader.submit(read_image, job.source) for job in jobs[number + 1 : number + 2])
+            reading.extend(reader.submit(_read_first_frame, job.source) for job in jobs[number + 1 : number + 2])
             try:
                 before = reading.popleft().result()
                 after = _compute(job, before, upscale, size, progress.update)
@@ -147,14 +148,28 @@ def _upscale_images(
         yield from _finish(writing)
 
 
+def _read(source: str) -> LoadedImage:
+    with remote.fetched(source) as path:
+        return read_image(path)
+
+
+def _read_first_frame(source: str) -> LoadedImage:
+    """Read an image, and log it if it has more frames."""
+    with remote.fetched(source) as path:
+        if is_animated(path):
+            logging.info("%s: is animated; only its first frame is upscaled", printable(source))
+        return read_image(path)
+
+
 def _compute(job: Job, before: LoadedImage, upscale: Upscaler, size: OutputSize, progress: Progress) -> LoadedImage:
     check_size(size.of(*before.pixels.shape[:2], upscale.scale), job.form)
-    if is_animated(job.source):
-        logging.info("%s: is animated; only its first frame is upscaled", printable(job.source))
     return upscale_image(before, upscale, size, progress)
 
 
 def _pixels(job: Job) -> int:
+    """Return the number of pixels of an image, or 0 if reading it would take long or fails."""
+    if not is_local(job.source):
+        return 0
     with contextlib.suppress(Exception):  # errors are reported when the file is read
         return math.prod(read_size(job.source))
     return 0
@@ -175,7 +190,7 @@ def _why_not_written(target: str, error: Exception) -> str:
 
 
 def _write(job: Job, before: LoadedImage, after: LoadedImage, compare: bool, done: Done) -> None:
-    with written_whole(job.target) as aside:
+    with remote.uploaded(job.target) as target, written_whole(target) as aside:
         write_image(aside, after, job.form)
     done(job)
     if compare:
@@ -208,7 +223,8 @@ def _upscale_video(
                 bar.total = total
                 bar.update(frames)
 
-            upscale_video(job.source, job.target, of_frames(upscale, size, progress), tell, settings)
+            with remote.fetched(job.source) as source, remote.uploaded(job.target) as target:
+                upscale_video(source, target, of_frames(upscale, size, progress), tell, settings)
         done(job)
 
     yield from video_failures(job, work)
@@ -245,7 +261,7 @@ def write_page(jobs: Sequence[Job], path: str) -> None:
 def _views(jobs: Sequence[Job], folder: str) -> Iterator[View]:
     for job in jobs:
         try:
-            before, after = read_image(job.source), read_image(job.target, limited=False)
+            before, after = _read(job.source), read_image(job.target, limited=False)
             yield view(os.path.relpath(job.target, folder), before, after)
         except Exception as error:  # as above
             said = printable(job.source), printable(job.target), why(error)

@@ -115,7 +115,7 @@ class _Agenda:
         stack = self._open[job] = contextlib.ExitStack()
         for path in _unfinished(job, KILLS):  # removed if the program ends
             stack.enter_context(files.noted_unfinished(path))
-        return Task(job, _BEGIN if job.is_video else None)
+        return Task(job, _BEGIN if _has_segments(job) else None)
 
     def is_complete_after(self, outcome: Outcome) -> bool:
         """Add the tasks that follow a task, and return whether there is none."""
@@ -139,8 +139,14 @@ class _Agenda:
         return True
 
 
+def _has_segments(job: Job) -> bool:
+    """Return whether several workers can make the result, in the folder of segments beside it."""
+    return job.is_video and files.is_local(job.source) and files.is_local(job.target)
+
+
 def _unfinished(job: Job, attempts: int) -> list[str]:
-    targets = (job.target, job.comparison)
+    """Return the paths of unfinished files. Uploaded files have none."""
+    targets = (job.target, job.comparison) if files.is_local(job.target) else ()
     return [files.unfinished_path(path, attempt) for path in targets for attempt in range(attempts)]
 
 

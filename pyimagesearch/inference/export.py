@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib
 import io
-import logging
 import os
 import warnings
 import zipfile
@@ -260,7 +259,6 @@ def _network(generator: keras.Model, dtype: str, options: Options) -> keras.Mode
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress log messages and warnings of the converters."""
-    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,6 +1,5 @@
 """Keep Gradio to the files of its users and to this machine."""
 
-import logging
 import os
 import sys
 from typing import Any
@@ -22,7 +21,6 @@ def set_environment(root: str) -> None:
     os.environ["GRADIO_EXAMPLES_CACHE"] = os.path.join(root, "examples")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
 
 
 def refuse_connections() -> None:

@@ -1,17 +1,21 @@
 """The files that inputs name, and the place of the result of each."""
 
 import collections
+import contextlib
 import glob
 import logging
 import os
 import pathlib
+import posixpath
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pyimagesearch import remote
 from pyimagesearch.data.image_io import ENDING_FORMATS, FORMATS, IMAGE_ENDINGS
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, fitting_name, kinds, printable
+from pyimagesearch.files import find_files, fitting_name, is_local, kinds, printable
 from pyimagesearch.inference.video_formats import (
+    ANIMATED_ENDINGS,
     NO_PYAV,
     RESULT_ENDINGS,
     VIDEO_ENDINGS,
@@ -63,9 +67,10 @@ def plan(
     """Return a job for each image and video of the inputs.
 
     Args:
-        inputs: files, folders and patterns such as `scans/*.tif`. Subfolders are mirrored below `output`.
-        output: the folder of the results, or for a single input the path of the result. Files in this folder are not
-            inputs.
+        inputs: files, folders and patterns such as `scans/*.tif`, local or at addresses. Subfolders are mirrored below
+            `output`.
+        output: the folder of the results, or for a single input the path of the result, local or an address. Files in
+            this folder are not inputs.
         form: one of `image_io.FORMATS`, or `AUTO`.
         compare: whether comparisons will be written, too.
         animated: whether animated images become videos.
@@ -73,11 +78,9 @@ def plan(
         suffix: is added to the names of results, before the ending.
 
     Raises:
-        UserError: an input does not exist or is empty, a result would overwrite an input or another result, or all
-            inputs are videos and PyAV is not installed.
+        UserError: an input does not exist, is empty or cannot be listed, a result would overwrite an input or another
+            result, or all inputs are videos and PyAV is not installed.
     """
-    if "://" in output:
-        raise UserError(f"{output}: results are written to this machine only; give a folder on it")
     if suffix and is_file_name(output):
         raise UserError(f"{output}: names the result; a suffix needs an output folder")
     found: dict[tuple[str, str], str] = {}  # the source of each file and its path below the output folder
@@ -85,7 +88,7 @@ def plan(
         found.setdefault((os.path.realpath(source), name), source)
 
     def ending(source: str) -> str:
-        is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and is_animated(source))
+        is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and _is_animated(source))
         return suffix + (video_ending if is_video else FORMATS[_form(source) if form == AUTO else form])
 
     named = [(source, name, os.path.splitext(name)[0], ending(source)) for (_, name), source in found.items()]
@@ -149,8 +152,18 @@ def _check(jobs: Sequence[Job], compare: bool) -> None:
                 raise UserError(f"{job.source} and {other}: both would become {target}; give their folder as the input")
 
 
+def _is_animated(path: str) -> bool:
+    """Return whether a file is an animated image. Return False if it cannot be read."""
+    if path.lower().endswith(ANIMATED_ENDINGS):
+        with contextlib.suppress(UserError), remote.fetched(path) as local:
+            return is_animated(local)
+    return False
+
+
 def _find(path: str, output: str) -> list[tuple[str, str]]:
     """Return the files of an input, each with the path of its result below the output folder."""
+    if not is_local(path):
+        return _find_remote(path, output)
     if os.path.isdir(path):
         return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
     files = [path] if os.path.exists(path) else _matching(path, output)
@@ -175,13 +188,31 @@ def _matching(pattern: str, output: str) -> list[str]:
 
 def _below(folder: str, output: str) -> list[str]:
     """Return the images and videos of a folder, without earlier results."""
-    if os.path.realpath(folder) == os.path.realpath(output):
-        raise UserError(f"{output}: is the input and the output at once; give another output folder")
+    _refuse_same(folder, output)
     files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
     if not files:
         raise UserError(f"{folder}: no file in it ends with {', '.join(ENDINGS)}")
     _tell_unread(folder, others)
     return files
+
+
+def _find_remote(address: str, output: str) -> list[tuple[str, str]]:
+    """Return what `_find` does, for an input at an address."""
+    _refuse_same(address, output)
+    found, folder = remote.find(address), address.rstrip("/") + "/"
+    if not found:
+        raise UserError(f"{address}: no such file or folder")
+    names = {file: file.removeprefix(folder) if file.startswith(folder) else posixpath.basename(file) for file in found}
+    wanted = [file for file in found if file.lower().endswith(ENDINGS) and ".." not in names[file].split("/")]
+    if not wanted:
+        raise UserError(f"{address}: no file there ends with {', '.join(ENDINGS)}")
+    _tell_unread(address, [file for file in found if file not in set(wanted)])
+    return [(file, names[file]) for file in wanted if not _lies_in(file, output)]
+
+
+def _refuse_same(folder: str, output: str) -> None:
+    if os.path.realpath(folder) == os.path.realpath(output):
+        raise UserError(f"{output}: is the input and the output at once; give another output folder")
 
 
 def _tell_unread(place: str, files: Sequence[str]) -> None:

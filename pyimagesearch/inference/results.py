@@ -5,17 +5,21 @@ import enum
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from pyimagesearch import remote
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import is_local, printable, write_text
 from pyimagesearch.inference.sizes import NATURAL, OutputSize
 
 NAME = ".srgan-results.jsonl"
-"""The file in a folder of results. It has a line for each result; the last line of a result counts."""
+"""The file in a local folder of results. It has a line for each result; the last line of a result counts."""
+
+REMOTE_FOLDER = ".srgan-results"
+"""The folder at an address of results. It has a file of one line for each result."""
 
 
 class State(enum.Enum):
@@ -66,11 +70,14 @@ class Results:
     """The results in a folder, with their sources and settings."""
 
     def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
-        """Read the file `NAME` of the folder.
+        """Read the records of the folder.
 
         Args:
-            folder: the folder of the results. It need not exist.
+            folder: the folder of the results, local or an address. It need not exist.
             settings: from `settings_of`.
+
+        Raises:
+            UserError: the address cannot be read.
         """
         self.folder = folder
         self.settings = dict(settings)
@@ -89,10 +96,11 @@ class Results:
             target: the path of the result.
         """
         self._sources[target] = made_of = _identity(source)
-        if not os.path.exists(target):
+        result = _identity(target)
+        if not result:
             return State.MISSING
         known = self._known.get(self._name(target))
-        if not known or known["result"] != _identity(target)[1:]:
+        if not known or known["result"] != result[1:]:
             return State.FOREIGN
         same = known["source"] == made_of and known["settings"] == self.settings
         return State.CURRENT if same else State.OUTDATED
@@ -106,9 +114,13 @@ class Results:
         """
         made_of = self._sources.get(target) or _identity(source)
         entry = {"result": _identity(target)[1:], "source": made_of, "settings": self.settings}
-        self._known[self._name(target)] = entry
+        name = self._name(target)
+        self._known[name] = entry
+        if not is_local(self.folder):
+            remote.write(f"{self.folder}/{REMOTE_FOLDER}/{name}.json", _line(name, entry).encode())
+            return
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(_line(self._name(target), entry))
+            file.write(_line(name, entry))
 
     def _name(self, target: str) -> str:
         return os.fsencode(os.path.relpath(target, self.folder)).decode(errors="backslashreplace")
@@ -116,13 +128,19 @@ class Results:
     def _read(self) -> int:
         """Read all complete lines, and return their number."""
         count = 0
-        with contextlib.suppress(FileNotFoundError), open(self.path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    name, entry = json.loads(line)
-                    self._known[name] = {key: entry[key] for key in ("result", "source", "settings")}
-                    count += 1
+        for line in self._lines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                name, entry = json.loads(line)
+                self._known[name] = {key: entry[key] for key in ("result", "source", "settings")}
+                count += 1
         return count
+
+    def _lines(self) -> Iterator[bytes]:
+        if not is_local(self.folder):
+            yield from remote.read_all(f"{self.folder}/{REMOTE_FOLDER}")
+            return
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            yield from file
 
     def _shorten(self) -> None:
         """Remove lines that later lines have replaced."""
@@ -131,11 +149,17 @@ class Results:
 
 def _identity(path: str) -> list[Any] | None:
     """Return a hash of the path, the size and the time of change of a file, or None if it does not exist."""
+    if not is_local(path):
+        version = remote.version(path)
+        return version and [_short_hash(path), *version]
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        path_hash = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
-        return [path_hash, status.st_size, status.st_mtime_ns]
+        return [_short_hash(os.path.realpath(path)), status.st_size, status.st_mtime_ns]
     return None
+
+
+def _short_hash(path: str) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def _line(name: str, entry: Mapping[str, Any]) -> str:

@@ -145,7 +145,6 @@ def test_names_that_are_no_text_become_text(place):
         (["empty"], "out", "empty: no file in it ends with"),
         (["photos"], "photos", "photos: is the input and the output at once"),
         (["photos/a.png"], "photos", "photos/a.png: is an input and a result at once"),
-        (["photos"], "gs://bucket/out", "gs://bucket/out: results are written to this machine only"),
         (["photos/a.png", "other/a.png"], "out", "both would become out/a.png.png"),
         (["photos"], "large.png", "large.png: is one file"),
         (["photos/a.png", "other/a.png"], "large.png", "large.png: is one file"),
