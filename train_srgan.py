@@ -8,6 +8,7 @@ Examples:
     python train_srgan.py --device gpu --preset paper --outputs outputs/paper
     python train_srgan.py --config outputs/models/config.json --outputs outputs/again
     python train_srgan.py --fine-tune ~/Pictures --minutes 20
+    python train_srgan.py --device gpu --outputs /shared/outputs --cluster HOST:6379
     python train_srgan.py --device tpu --tpu NAME --bucket gs://BUCKET
 """
 
@@ -23,7 +24,7 @@ from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 from pyimagesearch import devices, readers
 from pyimagesearch.config import PRESETS, Config
 from pyimagesearch.errors import UserError
-from pyimagesearch.training import fine_tuning, run, run_config
+from pyimagesearch.training import fine_tuning, nodes, run, run_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,11 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="weights of VGG in the content loss; auto: imagenet, or random if they cannot be downloaded (%(default)s)",
     )
     add("--init-generator", metavar="PATH", help="start from this generator and use its network")
-    add(
-        "--init-srgan",
-        metavar="PATH",
-        help="start the GAN stage from this SRGAN generator, which was trained from --init-generator",
-    )
+    add("--init-srgan", metavar="PATH", help="start the GAN stage from this SRGAN, made from --init-generator")
     add(
         "--init-stage",
         choices=run_config.STAGES,
@@ -58,6 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="delete the checkpoints of an earlier run and start over")
     add("--minutes", type=readers.positive_float, default=20, help="training time with --fine-tune (%(default)g)")
+    cli.add_cluster_flag(parser, "train on all nodes of")
     add(
         "--worker-timeout",
         type=readers.positive_float,
@@ -101,6 +99,8 @@ def build_options(args: argparse.Namespace) -> run.Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train both stages, and save the generator after each."""
     args = parse_args(argv)
+    if args.cluster and "TF_CONFIG" not in os.environ:  # which each node gets
+        return nodes.train(args.cluster, cli.own_command(argv))
     config, options = build_config(args), build_options(args)
     cluster = devices.find_cluster() if args.device != "tpu" else None
     strategy = devices.get_strategy(args.device, args.tpu, cluster, args.worker_timeout)

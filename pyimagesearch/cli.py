@@ -137,12 +137,12 @@ def add_computation_flags(parser: argparse._ActionsContainer, precision: str, no
     )
 
 
-def add_cluster_flag(parser: argparse._ActionsContainer) -> None:
-    """Add `--cluster` to a parser or a group of flags."""
+def add_cluster_flag(parser: argparse._ActionsContainer, work: str = "work on") -> None:
+    """Add `--cluster` to a parser or a group of flags. `work` is what the command does there, for the help."""
     parser.add_argument(
         "--cluster",
         metavar="auto|ADDRESS",
-        help="work on the cluster of Ray at this address; auto: start Ray on this machine",
+        help=f"{work} the cluster of Ray at this address; auto: start Ray on this machine",
     )
 
 
@@ -212,6 +212,15 @@ def choose_config(args: argparse.Namespace, start: Config | None = None) -> Conf
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return dataclasses.replace(start or PRESETS[args.preset], **given | lists)
+
+
+def own_command(argv: Sequence[str] | None = None) -> list[str]:
+    """Return the program and the arguments that run this script again.
+
+    Args:
+        argv: the arguments; by default those of this process.
+    """
+    return [sys.executable, os.path.abspath(sys.argv[0]), *(sys.argv[1:] if argv is None else argv)]
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
