@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pyimagesearch import files
-from pyimagesearch.inference import batch, runtimes
+from pyimagesearch.inference import bands, batch, runtimes
 from pyimagesearch.inference.batch import Done, Failure
 from pyimagesearch.inference.jobs import Job
 from pyimagesearch.inference.sizes import OutputSize
@@ -25,13 +25,14 @@ Load = Callable[[], Upscaler]
 
 
 class Task(NamedTuple):
-    """A file, or a segment of a video. `_BEGIN` is the step before the segments of a video."""
+    """A file, or a part: a segment of a video or a band of a large image. `_BEGIN` is the step before the parts."""
 
     job: Job
-    segment: int | None = None
+    part: int | None = None
 
 
 _BEGIN = -1
+_MANY = 1000  # files that will have parts for all workers
 
 
 class _Made(NamedTuple):
@@ -41,14 +42,14 @@ class _Made(NamedTuple):
         is_written: whether the result of the job is written.
         failures: what failed.
         pixels: the number of pixels computed.
-        segments: the number of segments that can be made.
+        parts: the number of parts that can be made.
         messages: log lines with their levels.
     """
 
     is_written: bool
     failures: list[Failure]
     pixels: int
-    segments: int
+    parts: int
     messages: list[tuple[int, str]]
 
 
@@ -85,7 +86,7 @@ def run(
     if not jobs:
         return
     agenda, progress = _Agenda(jobs), Progress(len(jobs))
-    most = None if any(job.is_video for job in jobs) else len(jobs)
+    most = None if len(jobs) > _MANY or any(map(_has_parts, jobs)) else len(jobs)
     with connected(address) as ray, contextlib.closing(progress):
         pool = Pool(ray, Worker, os.getcwd(), load, size, compare, video_settings, cores=cores)
         for outcome in pool.run(agenda, most):
@@ -96,12 +97,12 @@ def run(
 
 
 class _Agenda:
-    """The tasks, images first. A video is begun, then its segments are made, then it is put together."""
+    """The tasks, images first. A file with parts is begun, then the parts are made, then it is put together."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = itertools.chain(*([job for job in jobs if job.is_video is kind] for kind in (False, True)))
         self._ready: collections.deque[Task] = collections.deque()
-        self._left: collections.Counter[Job] = collections.Counter()  # segments
+        self._left: collections.Counter[Job] = collections.Counter()  # parts
         self._given_up: set[Job] = set()
         self._open: dict[Job, contextlib.ExitStack] = {}
 
@@ -113,18 +114,18 @@ class _Agenda:
             return self._ready.popleft()
         job = next(self._jobs)
         stack = self._open[job] = contextlib.ExitStack()
-        for path in _unfinished(job, KILLS):  # removed if the program ends
+        for path in (*_unfinished(job, KILLS), bands.folder_of(job.target)):  # removed if the program ends
             stack.enter_context(files.noted_unfinished(path))
-        return Task(job, _BEGIN if _has_segments(job) else None)
+        return Task(job, _BEGIN if _has_parts(job) else None)
 
     def is_complete_after(self, outcome: Outcome) -> bool:
         """Add the tasks that follow a task, and return whether there is none."""
-        job, segment = outcome.task
-        if segment == _BEGIN and outcome.value and outcome.value.segments:
-            self._left[job] = outcome.value.segments
-            self._ready.extend(Task(job, number) for number in range(outcome.value.segments))
+        job, part = outcome.task
+        if part == _BEGIN and outcome.value and not outcome.value.failures:
+            self._left[job] = parts = outcome.value.parts
+            self._ready.extend([Task(job, number) for number in range(parts)] or [Task(job)])
             return False
-        if segment not in (None, _BEGIN) and job not in self._given_up:
+        if part not in (None, _BEGIN) and job not in self._given_up:
             self._left[job] -= 1
             if not outcome.given_up and not self._left[job]:
                 self._ready.appendleft(Task(job))
@@ -139,9 +140,10 @@ class _Agenda:
         return True
 
 
-def _has_segments(job: Job) -> bool:
-    """Return whether several workers can make the result, in the folder of segments beside it."""
-    return job.is_video and files.is_local(job.source) and files.is_local(job.target)
+def _has_parts(job: Job) -> bool:
+    """Return whether several workers make the result. They store its parts in a folder beside it."""
+    is_local = files.is_local(job.source) and files.is_local(job.target)
+    return is_local and (job.is_video or bands.is_large(job.source))
 
 
 def _unfinished(job: Job, attempts: int) -> list[str]:
@@ -157,6 +159,7 @@ def _finish(outcome: Outcome, done: Done) -> Iterator[Failure]:
         for path in _unfinished(job, attempts):
             files.remove(path)
     if given_up:
+        bands.remove(job.target)
         yield Failure(job.source, f"its worker was ended {KILLS} times, perhaps for lack of memory; it is left out")
         return
     for level, message in made.messages:
@@ -215,19 +218,28 @@ class Worker:
         written: list[Job] = []
         pixels: list[int] = []
         failures: list[Failure] = []
-        segments = 0
+        parts = 0
         with files.attempt(attempt):
-            if task.segment is None:
+            if task.part is None:
                 how = self._size, self._compare, written.append, self._video_settings, pixels.append
-                failures += batch.make(task.job, self._upscale, *how)
-            elif task.segment == _BEGIN:
-                segments, failures = self._begin(task.job)
-            else:
+                failures += batch.make(task.job, bands.Joined(task.job.target, self._upscale), *how)
+                bands.remove(task.job.target)
+            elif task.part == _BEGIN:
+                parts, failures = self._begin(task.job)
+            elif task.job.is_video:
                 self._make_segment(task, pixels.append)
+            else:
+                self._make_band(task, pixels.append)
         messages = [self._messages.popleft() for _ in range(len(self._messages))]
-        return _Made(bool(written), failures, sum(pixels), segments, [] if task.segment is not None else messages)
+        return _Made(bool(written), failures, sum(pixels), parts, [] if task.part is not None else messages)
 
     def _begin(self, job: Job) -> tuple[int, list[Failure]]:
+        """Prepare the parts of a file. Return how many there are, and what failed."""
+        if not job.is_video:
+            try:
+                return bands.begin(job.source, job.target, self._upscale), []
+            except Exception as error:  # as in `batch`
+                return 0, [Failure(job.source, batch.why(error))]
         count = 0
 
         def work() -> None:
@@ -239,6 +251,11 @@ class Worker:
 
         failures = list(batch.video_failures(job, work))
         return count, failures
+
+    def _make_band(self, task: Task, progress: Callable[[float], None]) -> None:
+        """Make a band. If that fails, the image is computed as a whole when it is put together."""
+        with contextlib.suppress(Exception):
+            bands.make(task.part, *task.job, self._upscale, progress)
 
     def _make_segment(self, task: Task, progress: Callable[[int], None]) -> None:
         """Make a segment. If that fails, it is made again when the video is put together, which tells what is wrong."""
@@ -260,6 +277,11 @@ class _OneAtATime:
         self._upscale = upscale
         self._computing = threading.Lock()
         self.scale = upscale.scale
+        self.count_bands, self.join_bands = upscale.count_bands, upscale.join_bands
+
+    def compute_band(self, lr: np.ndarray, number: int, progress: Callable[[float], None]) -> np.ndarray:
+        with self._computing:
+            return self._upscale.compute_band(lr, number, progress)
 
     def __call__(self, lr: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         with self._computing:

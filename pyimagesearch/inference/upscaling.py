@@ -140,18 +140,20 @@ class Upscaler:
         """
         if lr.dtype == np.uint16 and self.precision != "float32":
             return self._exact(lr, progress)
-        is_grey = bool((lr == lr[..., :1]).all())
         compute = self._upscale_turned if self.ensemble else self._upscale
         while True:
             try:
-                sr = compute(lr, is_grey, progress or (lambda pixels: None))
-                self.agree(lr[..., : sr.shape[-1]], sr)
-                return sr.repeat(3, axis=-1) if is_grey else sr
+                return self._finish(lr, compute(lr, _is_grey(lr), progress or (lambda pixels: None)))
             except OUT_OF_MEMORY:
                 if self.tile // 2 <= 2 * self.reach:
                     raise
                 self.tile //= 2
                 logging.warning("out of memory: continuing with tiles of %d pixels", self.tile)
+
+    def _finish(self, lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
+        """Make the result of the generator, [S*h, S*w, C], consistent with the image. Return it as RGB."""
+        self.agree(lr[..., : sr.shape[-1]], sr)
+        return sr.repeat(3, axis=-1) if sr.shape[-1] == 1 else sr
 
     def agree(self, lr: np.ndarray, sr: np.ndarray) -> None:
         """Make a result consistent with its input, in place.
@@ -181,11 +183,49 @@ class Upscaler:
 
     def _upscale(self, lr: np.ndarray, is_grey: bool, progress: Callable[[float], None]) -> np.ndarray:
         """Return the result of the generator, [S*h, S*w, 3], or its luma [S*h, S*w, 1] for a grey image."""
+        return self._compute(lr, self._rows(lr.shape[0]), is_grey, progress)
+
+    def _rows(self, height: int) -> list[Piece]:
+        """Return the rows of the tiles."""
+        share = max(math.ceil(height / self.devices) + 2 * self.reach, 3 * self.reach)  # rows of each GPU
+        return pieces(height, min(share, self.tile), self.reach)
+
+    def count_bands(self, height: int) -> int:
+        """Return the number of bands into which an image of this height is divided, one for each row of tiles."""
+        return 1 if self.ensemble else len(self._rows(height))
+
+    def compute_band(
+        self, lr: np.ndarray, number: int, progress: Callable[[float], None] = lambda pixels: None
+    ) -> np.ndarray:
+        """Return what `join_bands` needs of a band, [S*h_band, S*w, C] of the type of the image; C is 1 or 3.
+
+        Args:
+            lr: the whole image, as in a call.
+            number: the number of the band, counted from 0.
+            progress: as in a call.
+        """
+        if lr.dtype == np.uint16 and self.precision != "float32":
+            return self._exact.compute_band(lr, number, progress)
+        rows = self._rows(lr.shape[0])[number]
+        inside = Piece(slice(0, rows.outer.stop - rows.outer.start), _relative(rows.outer, rows.inner))
+        sr = self._compute(lr[rows.outer], [inside], _is_grey(lr), progress)
+        return sr[self._times(inside.inner)]
+
+    def join_bands(self, lr: np.ndarray, bands: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the result of a call, [S*h, S*w, 3], from all bands of an image.
+
+        Args:
+            lr: the whole image, as in a call.
+            bands: from `compute_band`.
+        """
+        return self._finish(lr, np.concatenate(bands))
+
+    def _compute(
+        self, lr: np.ndarray, rows: Sequence[Piece], is_grey: bool, progress: Callable[[float], None]
+    ) -> np.ndarray:
+        """Return the result of the generator where the inner parts of `rows` are. The other rows are undefined."""
         height, width, _ = lr.shape
         sr = np.empty((self.scale * height, self.scale * width, 1 if is_grey else 3), lr.dtype)
-        share = max(math.ceil(height / self.devices) + 2 * self.reach, 3 * self.reach)  # rows of each GPU
-        longest = min(share, self.tile), self.tile
-        windows = (pieces(*lengths, self.reach) for lengths in zip((height, width), longest, strict=True))
 
         def upscale(window: tuple[Piece, Piece]) -> int:
             rows, columns = window
@@ -194,7 +234,7 @@ class Upscaler:
             return (rows.inner.stop - rows.inner.start) * (columns.inner.stop - columns.inner.start)
 
         with threads(self.devices) as pool:
-            for done in pool.map(upscale, itertools.product(*windows)):
+            for done in pool.map(upscale, itertools.product(rows, pieces(width, self.tile, self.reach))):
                 progress(done)
         return sr
 
@@ -213,6 +253,10 @@ class Upscaler:
 
     def _times(self, part: slice) -> slice:
         return slice(self.scale * part.start, self.scale * part.stop)
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())
 
 
 def load_upscaler(
@@ -278,10 +322,7 @@ def upscale_image(
         progress: see `Upscaler`.
     """
     channels = image.pixels.shape[-1]
-    colours = image.pixels[..., : 3 if channels > 2 else 1]
-    if channels in (2, 4):
-        colours = filled(colours, image.pixels[..., -1])
-    sr = upscale(np.broadcast_to(colours, (*colours.shape[:2], 3)), progress)[..., : colours.shape[-1]]
+    sr = upscale(colours(image), progress)[..., : 3 if channels > 2 else 1]
     if channels in (2, 4):
         height, width, _ = sr.shape
         alpha = cv2.resize(image.pixels[..., -1], (width, height), interpolation=cv2.INTER_CUBIC)
@@ -289,6 +330,19 @@ def upscale_image(
     if size != NATURAL:
         sr = resample(sr, *size.of(*image.pixels.shape[:2], upscale.scale))
     return dataclasses.replace(image, pixels=sr)
+
+
+def colours(image: LoadedImage) -> np.ndarray:
+    """Return the colours of an image as RGB [h, w, 3], with `filled` invisible pixels.
+
+    Args:
+        image: from `image_io.read_image`.
+    """
+    channels = image.pixels.shape[-1]
+    visible = image.pixels[..., : 3 if channels > 2 else 1]
+    if channels in (2, 4):
+        visible = filled(visible, image.pixels[..., -1])
+    return np.broadcast_to(visible, (*visible.shape[:2], 3))
 
 
 def filled(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

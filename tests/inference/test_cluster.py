@@ -11,10 +11,17 @@ import time
 
 import pytest
 from conftest import random_image, randomize, save
+from PIL import Image
 
 import inference
+from pyimagesearch.inference import cluster
+from pyimagesearch.inference.generators import load_generator
+from pyimagesearch.inference.jobs import Job
 from pyimagesearch.inference.results import NAME
+from pyimagesearch.inference.sizes import NATURAL
+from pyimagesearch.inference.upscaling import Upscaler
 from pyimagesearch.srgan import SRGAN
+from pyimagesearch.workers import Outcome
 
 pytest.importorskip("ray", reason="needs Ray, which is not installed")
 psutil = pytest.importorskip("psutil", reason="needs psutil, which is not installed")
@@ -54,9 +61,21 @@ def write_video(path, frames):
         container.mux(stream.encode(None))
 
 
+WITH_BANDS = """
+import sys
+sys.argv[0] = "inference.py"
+import inference  # before TensorFlow
+from pyimagesearch.inference import bands
+bands.LARGE = 5000
+sys.exit(inference.main())
+"""
+
+
 def start(model, *flags, **options):
-    command = [sys.executable, ROOT / "inference.py", "--model", model, "--input", "photos", *flags]
+    """Start inference.py, which divides images of more than 5000 pixels into bands."""
+    command = [sys.executable, "-c", WITH_BANDS, "--model", model, "--input", "photos", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_HOME"}
+    environment["PYTHONPATH"] = str(ROOT)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(list(map(str, command)), env=environment, **pipes, **options)
 
@@ -120,7 +139,9 @@ def test_listening_sockets_are_noticed():
 
 def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
-    flags = ["--compare", "--output"]
+    save(photos / "large.png", random_image(150, 61))
+    Image.fromarray(random_image(99, 70)).convert("LA").save(photos / "grey.png")
+    flags = ["--compare", "--tile", "40", "--output"]
     with start(model, *flags, "alone") as alone, start(model, *flags, "together", "--cluster", "auto") as together:
         wait_until(lambda: (photos.parent / "together").is_dir() and contents(photos.parent / "together"), 120)
         processes = family(together)
@@ -129,10 +150,29 @@ def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeyp
         _, expected = alone.communicate(timeout=120)
     assert together.returncode == alone.returncode == 1
     assert sorted(complaints.splitlines()) == sorted(expected.splitlines()) and len(expected.splitlines()) == 3
-    assert "[INFO] 8 results written: together\n" in said and "workers started: " in said
+    assert "[INFO] 10 results written: together\n" in said and "workers started: " in said
     assert contents(photos.parent / "together") == contents(photos.parent / "alone")
     assert {"gcs_server", "raylet"} <= names and addresses and addresses <= LOOPBACK
     assert running(processes) == []
+
+
+def test_a_large_image_is_computed_in_bands_and_then_only_joined(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster.bands, "LARGE", 5000)
+    save(tmp_path / "large.png", random_image(150, 61))
+    job = Job(str(tmp_path / "large.png"), str(tmp_path / "out" / "large.png"))
+    upscale = Upscaler(load_generator(str(model)), tile=40)
+    worker = cluster.Worker(str(tmp_path), lambda: upscale, NATURAL, False, None, None)
+    worker.start()
+    agenda = cluster._Agenda([job])
+    ends = []
+    for task in agenda:
+        ends.append(worker.run(task, 0))
+        agenda.is_complete_after(Outcome(task, ends[-1], 1))
+    count = upscale.count_bands(150)
+    assert len(ends) == count + 2 and ends[0].parts == count > 1
+    assert [end.pixels for end in ends][:: count + 1] == [0, 0] and sum(end.pixels for end in ends) == 150 * 61
+    assert [end.is_written for end in ends] == [False] * (count + 1) + [True]
+    assert os.listdir(tmp_path / "out") == ["large.png"]
 
 
 @pytest.mark.slow
