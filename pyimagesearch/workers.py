@@ -97,6 +97,7 @@ def connected(address: str) -> Iterator[ModuleType]:
         import ray
     except ImportError as error:
         raise UserError("Ray is not installed; install it with pip install -r requirements-cluster.txt") from error
+    ray._private.worker._worker_logs_enabled = False  # or lost workers are told in the middle of standard output
     if tf.config.list_physical_devices("GPU"):
         tf.config.set_visible_devices([], "GPU")  # the workers need the memory of the GPUs
     with _local(ray) if address == LOCAL else _remote(ray, address):

@@ -243,6 +243,31 @@ def test_two_nodes_make_what_one_machine_makes_when_one_of_them_is_removed(model
     assert contents(out) == contents(photos.parent / "alone") and len(contents(out)) == 28
 
 
+@pytest.mark.slow
+def test_a_file_whose_worker_is_killed_three_times_is_named_and_left_out(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    for path in [path for path in photos.rglob("*") if path.is_file() and path.name != "0.png"]:
+        path.unlink()
+    save(photos / "poison.png", random_image(1000, 1000))  # takes seconds
+    flags = ["--output", "out", "--cluster", "auto", "--cores", "1"]
+    with start(ROOT / "weights" / "pretrained.keras", *flags) as process:
+        wait_until(lambda: (photos.parent / "out" / "0.png").exists(), 120)
+        killed = set()
+        while process.poll() is None:
+            for worker in family(process):
+                with contextlib.suppress(psutil.Error):
+                    if worker.name() == "ray::Worker.run":
+                        worker.kill()
+                        killed.add(worker.pid)
+            time.sleep(0.1)
+        said, complaints = process.communicate(timeout=120)
+    assert process.returncode == 1 and 3 <= len(killed) <= 6  # up to three before the image is divided, three after
+    (line,) = complaints.splitlines()
+    assert line.startswith("inference.py: photos/poison.png: its worker was ended 3 times, perhaps for lack of memory")
+    assert "1 results written" in said and "raylet" not in said
+    assert sorted(path.name for path in (photos.parent / "out").glob("*.png")) == ["0.png"]
+
+
 THREADS = """
 import sys
 from pyimagesearch import cli
