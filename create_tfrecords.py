@@ -4,7 +4,7 @@
 Examples:
     python create_tfrecords.py                                  # DIV2K, downloaded
     python create_tfrecords.py --manual-dir ~/Downloads         # DIV2K, from its four zip files
-    python create_tfrecords.py --images ~/Images              # your own photographs, a tenth held out
+    python create_tfrecords.py --images ~/Images                # your own photographs, a tenth held out
     python create_tfrecords.py --images HR --lr-images LR       # your own pairs, matched by their names
     python create_tfrecords.py --sample                         # three small photographs, for a first try
     python create_tfrecords.py --verify                         # compare the records with their checksums
@@ -32,21 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     cli.add_preset_flag(parser)
     cli.add_config_flags(parser, "scaling_factor", "hr_shape")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--manual-dir", metavar="DIR", help="folder of DIV2K's four zip files")
-    source.add_argument("--images", metavar="DIR", help="folder of photographs to use, with its subfolders")
-    source.add_argument("--sample", action="store_true", help="use the sample photographs of scikit-image")
-    source.add_argument(
-        "--verify", action="store_true", help="make no records; compare existing ones with their checksums"
-    )
-    test = parser.add_mutually_exclusive_group()
-    test.add_argument("--test-images", metavar="DIR", help="folder of the photographs to hold out")
-    test.add_argument(
-        "--test-fraction", type=readers.fraction, metavar="F", help="fraction of --images to hold out (0.1)"
-    )
-    lr_help = "low-resolution images of {}, with the same names or with x4 appended (made by bicubic interpolation)"
-    parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
-    parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
+    add_source_flags(parser)
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -68,6 +54,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if bool(args.test_lr_images) != bool(args.lr_images and args.test_images):
         parser.error("--test-lr-images needs --lr-images and --test-images; give all three")
     return args
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which photographs are used, and which are held out."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--manual-dir", metavar="DIR", help="folder of DIV2K's four zip files")
+    source.add_argument("--images", metavar="DIR", help="folder of photographs to use, with its subfolders")
+    source.add_argument("--sample", action="store_true", help="use the sample photographs of scikit-image")
+    source.add_argument(
+        "--verify", action="store_true", help="make no records; compare existing ones with their checksums"
+    )
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument("--test-images", metavar="DIR", help="folder of the photographs to hold out")
+    test.add_argument(
+        "--test-fraction", type=readers.fraction, metavar="F", help="fraction of --images to hold out (0.1)"
+    )
+    lr_help = "low-resolution images of {}, with the same names or with x4 appended (made by bicubic interpolation)"
+    parser.add_argument("--lr-images", metavar="DIR", help=lr_help.format("--images"))
+    parser.add_argument("--test-lr-images", metavar="DIR", help=lr_help.format("--test-images"))
 
 
 def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:

@@ -68,7 +68,10 @@ class GANRecipe:
         choices=("mse", "l1", "unit"),
     )
     adversarial_weight: float = _setting(
-        1e-3, "weight of the adversarial loss, relative to the content loss; 1e-3 in arXiv 1609.04802", from_zero, "W"
+        1e-3,
+        "weight of the adversarial loss, relative to the content loss; 1e-3 in arXiv 1609.04802; 0: no discriminator",
+        from_zero,
+        "W",
     )
     l1_weight: float = _setting(
         0.0,

@@ -144,7 +144,8 @@ class SRGANTraining(keras.Model):
 
         1. Upscale the batch, once for both networks: sr = G(lr).
         2. Train D to distinguish photographs and generated images: minimize L_D(hr, sr).
-        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. The losses of pixels are added if
+        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. Without w_adversarial, D is not used
+           and step 2 is left out. The losses of pixels are added if
            their weights are above 0: w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
         4. Sum their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
         5. Train G with this sum: dL_G/dG = dL_G/dsr dsr/dG.
@@ -155,8 +156,8 @@ class SRGANTraining(keras.Model):
         Returns:
             Scalars by name: the parts of this replica. Their sums over the replicas are
 
-            - the losses before weighting: `adversarial_loss`, `content_loss` and, if they have a weight, `l1_loss`,
-              `reduced_loss` and `grid_loss`; their weighted sum `g_loss`; and `d_loss`;
+            - the losses before weighting: `content_loss` and, if they have a weight, `adversarial_loss`, `l1_loss`,
+              `reduced_loss` and `grid_loss`; their weighted sum `g_loss`; and `d_loss` if there is an adversarial loss;
             - the mean probability of being real, in 0..1, that the discriminator computes for photographs, `d_real`,
               and for generated images, `d_fake`;
             - `d_right`, the fraction of pairs in which the photograph has the higher logit, in 0..1;
@@ -170,7 +171,8 @@ class SRGANTraining(keras.Model):
             sr = self.generator(lr, training=not self.recipe.freeze_batch_norm)  # [B, S*h, S*w, 3]
 
         # 2. Train the discriminator.
-        for number in range(self.recipe.discriminator_steps):
+        d_logs = {}
+        for number in range(self.recipe.discriminator_steps if self.recipe.adversarial_weight else 0):
             d_logs = self._train_discriminator(*self._shift(number, hr, sr))
 
         # 3. Compute the losses of the generator.
@@ -228,10 +230,12 @@ class SRGANTraining(keras.Model):
         }
 
     def _generator_losses(self, lr: tf.Tensor, hr: tf.Tensor, sr: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the losses of the generator by name, without losses whose weight is 0."""
+        """Return the losses of the generator by name, without those whose weight is 0."""
         recipe, loss_of, scale = self.recipe, self.losses_by_name, hr.shape[1] // lr.shape[1]
         shifted = self._shift(recipe.discriminator_steps, hr, sr)
-        losses = {"content": self._content_loss(*shifted), "adversarial": self._adversarial_loss(*shifted)}
+        losses = {"content": self._content_loss(*shifted)}
+        if recipe.adversarial_weight:
+            losses["adversarial"] = self._adversarial_loss(*shifted)
         if recipe.l1_weight:
             losses["l1"] = loss_of["l1_loss"](hr, sr)
         if recipe.reduced_weight:
@@ -276,7 +280,9 @@ class SRGANTraining(keras.Model):
         height, width = (side - most for side in images[0].shape[1:3])
         return [tf.slice(image, (0, top, left, 0), (size, height, width, 3)) for image in images]
 
-    def _is_warm(self) -> tf.Tensor:
+    def _is_warm(self) -> tf.Tensor | float:
+        if not self.recipe.adversarial_weight:
+            return 1.0
         return tf.cast(self.g_optimizer.iterations.value >= self.recipe.discriminator_warmup, tf.float32)
 
     def _ramp(self) -> tf.Tensor:

@@ -115,6 +115,16 @@ def test_a_gan_step_moves_both_networks_and_leaves_vgg_alone():
     assert float(losses["g_loss"]) == pytest.approx(float(total))
 
 
+def test_without_an_adversarial_weight_the_discriminator_is_not_used():
+    stage = gan(adversarial_weight=0.0, discriminator_warmup=5)
+    generator, discriminator = copies(kernels(stage.generator)), copies(stage.discriminator.variables)
+    stage.discriminator.call = None  # which would be an error
+    logs = stage.train_step(batch())
+    assert all_moved(generator, kernels(stage.generator))
+    assert none_moved(discriminator, stage.discriminator.variables)
+    assert logs.keys() == {"g_loss", "content_loss", "content_share"}
+
+
 def test_the_generators_update_leaves_the_discriminator_alone():
     stage = gan()
     before = copies(stage.discriminator.variables)

@@ -93,7 +93,7 @@ class Training:
         global_batch_size = config.train_batch_size * tf.distribute.get_strategy().num_replicas_in_sync
         validation = callbacks.Validation(self.snapshot.take, self.vgg, self.test_pairs, config.validate_every)
         hooks = [callbacks.Progress(title, global_batch_size), callbacks.LearningRates(), validation]
-        if name == "finetune":
+        if name == "finetune" and config.adversarial_weight:
             hooks.append(callbacks.DiscriminatorWatch(1 - config.label_smoothing, config.relativistic))
         if self.writes:
             history = callbacks.History(paths.history, paths.image("training_curves.png"), name)
