@@ -436,7 +436,8 @@ class Paths:
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 SHIPPED_GENERATORS = {
-    name: os.path.join(_ROOT, "weights", f"{name}.keras") for name in ("pretrained", "srgan", "photo", "fast")
+    name: os.path.join(_ROOT, "weights", f"{name}.keras")
+    for name in ("pretrained", "srgan", "photo-pretrained", "photo", "fast")
 }
 """The generators that come with the project, by name."""
 

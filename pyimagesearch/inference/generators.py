@@ -47,7 +47,7 @@ def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
     Args:
         paths: the folders of a training.
         trained: whether to return the generators of that training even if they do not exist. Otherwise, the generators
-            that come with the project replace them if there is no trained SRGAN generator.
+            for photographs that come with the project replace them if there is no trained SRGAN generator.
 
     Returns:
         Two paths: `(pretrained, srgan)`.
@@ -55,7 +55,7 @@ def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
     if trained or tf.io.gfile.exists(paths.generator):
         return paths.pretrained_generator, paths.generator
     logging.info("no trained SRGAN generator in %s: using the one that comes with the project", paths.outputs)
-    return SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"]
+    return SHIPPED_GENERATORS["photo-pretrained"], SHIPPED_GENERATORS["photo"]
 
 
 def choose_interpolation(paths: Paths, alpha: float | None, trained: bool = False) -> tuple[list[str], float | None]:

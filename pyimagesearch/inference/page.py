@@ -38,9 +38,10 @@ _CLOSED = {
 _STYLE = ".gradio-container { max-width: 1280px !important; margin: 0 auto !important }"
 
 _USES = {
-    "srgan": "sharp, invents texture",
-    "pretrained": "faithful, less sharp",
-    "photo": "for JPEG files and noise",
+    "photo": "for photographs, JPEG files, noise",
+    "srgan": "for clean images: sharpest, invents texture",
+    "pretrained": "for clean images: faithful, less sharp",
+    "photo-pretrained": "as photo: faithful, less sharp",
     "fast": "for previews and videos",
 }
 

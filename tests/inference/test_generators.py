@@ -177,7 +177,7 @@ def test_different_networks_cannot_be_interpolated(network):
 def test_trained_generators_go_before_those_of_the_project(tmp_path):
     paths = Paths(outputs=str(tmp_path))
     trained = paths.pretrained_generator, paths.generator
-    assert generators.choose_paths(paths) == (SHIPPED_GENERATORS["pretrained"], SHIPPED_GENERATORS["srgan"])
+    assert generators.choose_paths(paths) == (SHIPPED_GENERATORS["photo-pretrained"], SHIPPED_GENERATORS["photo"])
     assert generators.choose_paths(paths, trained=True) == trained
     (tmp_path / "models").mkdir()
     SRGAN.generator(4, 4, 1).save(paths.generator)

@@ -28,8 +28,8 @@ def make_page(tmp_path):
 
 
 def test_a_generator_of_the_user_is_offered_first(make_page):
-    shipped = ["srgan", "pretrained", "photo", "fast"]
-    assert generators(make_page()) == (shipped, "srgan")
+    shipped = ["photo", "srgan", "pretrained", "photo-pretrained", "fast"]
+    assert generators(make_page()) == (shipped, "photo")
     assert generators(make_page("models/mine.keras")) == (["mine.keras", *shipped], "mine.keras")
 
 
