@@ -157,6 +157,7 @@ def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeyp
 
 
 def test_a_large_image_is_computed_in_bands_and_then_only_joined(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which the worker does, too
     monkeypatch.setattr(cluster.bands, "LARGE", 5000)
     save(tmp_path / "large.png", random_image(150, 61))
     job = Job(str(tmp_path / "large.png"), str(tmp_path / "out" / "large.png"))

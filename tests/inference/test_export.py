@@ -405,7 +405,7 @@ def test_one_generator_is_exported_or_two_are_interpolated(refused):
 def test_without_a_model_the_generator_of_the_project_is_exported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert script.main(["--format", "keras"]) == 0
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.keras")] == ["outputs/models/srgan.keras"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.keras")] == ["outputs/models/photo.keras"]
     assert not list((ROOT / "weights").glob(".unfinished*"))
 
 
