@@ -3,12 +3,15 @@
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
 from test_resume import MODELS, Training, records  # noqa: F401  a fixture
 
-pytest.importorskip("ray", reason="needs Ray, which is not installed")
+from pyimagesearch.training import nodes
+
+ray = pytest.importorskip("ray", reason="needs Ray, which is not installed")
 psutil = pytest.importorskip("psutil", reason="needs psutil, which is not installed")
 
 
@@ -16,10 +19,10 @@ psutil = pytest.importorskip("psutil", reason="needs psutil, which is not instal
 def address():
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes.add_node(num_cpus=1)
-    yield nodes.address
-    nodes.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
 
 
 def trainings(outputs):
@@ -32,6 +35,22 @@ def trainings(outputs):
     return found
 
 
+REPORT = """
+import json, os, sys
+config = json.loads(os.environ["TF_CONFIG"])
+print("worker", config["task"]["index"], "of", len(set(config["cluster"]["worker"])))
+print("an error", file=sys.stderr)
+sys.exit(3 * config["task"]["index"])
+"""
+
+
+def test_each_node_runs_the_command_as_one_worker_of_the_training(address, capsys):
+    ray.cloudpickle.register_pickle_by_value(nodes)
+    assert nodes.train(address, [sys.executable, "-c", REPORT]) == 3
+    assert capsys.readouterr() == ("worker 0 of 2\n", "an error\n")
+
+
+@pytest.mark.slow
 def test_one_command_trains_on_all_nodes(records, address, tmp_path):  # noqa: F811
     training = Training(records, tmp_path, "--cluster", address, "--pretrain-epochs", 1, "--finetune-epochs", 1)
     assert training.end() == (0, "")
