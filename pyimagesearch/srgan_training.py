@@ -144,9 +144,9 @@ class SRGANTraining(keras.Model):
 
         1. Upscale the batch, once for both networks: sr = G(lr).
         2. Train D to distinguish photographs and generated images: minimize L_D(hr, sr).
-        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. Without w_adversarial, D is not used
-           and step 2 is left out. The losses of pixels are added if
-           their weights are above 0: w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
+        3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. If w_adversarial is 0, D is not used,
+           and step 2 is left out. The losses of pixels are added if their weights are above 0:
+           w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
         4. Sum their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
         5. Train G with this sum: dL_G/dG = dL_G/dsr dsr/dG.
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair
+from pyimagesearch.srgan import SRGAN
 
 # Two CPU devices as replicas of a MirroredStrategy. They must be configured before the first computation.
 tf.config.set_logical_device_configuration(
@@ -52,6 +53,16 @@ def nothing_left_by_commands():
 def two_replicas():
     """One strategy for all tests: a second one would reuse the keys of its collective operations."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """Return the path of a tiny generator with random weights."""
+    path = tmp_path_factory.mktemp("model") / "generator.keras"
+    generator = SRGAN.generator(4, 4, 1)
+    randomize(generator)
+    generator.save(path)
+    return path
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from conftest import random_image, randomize, save
+from conftest import random_image, save
 
 import inference
 from pyimagesearch import files, remote
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import results
-from pyimagesearch.srgan import SRGAN
 
 boto3 = pytest.importorskip("boto3", reason="needs moto, which is not installed")
 moto_server = pytest.importorskip("moto.server", reason="needs moto, which is not installed")
@@ -44,15 +43,6 @@ def bucket(server, monkeypatch):
     for entry in client.list_objects_v2(Bucket="photos").get("Contents", ()):
         client.delete_object(Bucket="photos", Key=entry["Key"])
     client.delete_bucket(Bucket="photos")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "generator.keras"
-    generator = SRGAN.generator(4, 4, 1)
-    randomize(generator)
-    generator.save(path)
-    return path
 
 
 def put(client, tmp_path, key, height=12, width=10, seed=0):

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import random_image, randomize, save
+from conftest import random_image, save
 from PIL import Image
 
 import inference
@@ -20,21 +20,11 @@ from pyimagesearch.inference.jobs import Job
 from pyimagesearch.inference.results import NAME
 from pyimagesearch.inference.sizes import NATURAL
 from pyimagesearch.inference.upscaling import Upscaler
-from pyimagesearch.srgan import SRGAN
 from pyimagesearch.workers import Outcome
 
 pytest.importorskip("ray", reason="needs Ray, which is not installed")
 psutil = pytest.importorskip("psutil", reason="needs psutil, which is not installed")
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "generator.keras"
-    generator = SRGAN.generator(4, 4, 1)
-    randomize(generator)
-    generator.save(path)
-    return path
 
 
 @pytest.fixture
