@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_image, randomize, save
+from conftest import random_image, save
 from PIL import Image
 
 import inference
 from pyimagesearch.inference.results import NAME as RESULTS
-from pyimagesearch.srgan import SRGAN
 
 av = pytest.importorskip("av", reason="needs PyAV, which is not installed")
 
@@ -27,15 +26,6 @@ sys.path.insert(0, "ROOT")
 import inference
 sys.exit(inference.main())
 """.replace("ROOT", str(ROOT))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    generator = SRGAN.generator(4, 4, 1)
-    randomize(generator)
-    path = tmp_path_factory.mktemp("models") / "generator.keras"
-    generator.save(path)
-    return path
 
 
 @pytest.fixture
