@@ -48,6 +48,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--init-generator", metavar="PATH", help="start from this generator and use its network")
     add("--init-srgan", metavar="PATH", help="start the GAN stage from this SRGAN, made from --init-generator")
     add(
+        "--init-discriminator",
+        metavar="PATH",
+        help="start the GAN stage with this discriminator of an earlier training",
+    )
+    add(
         "--init-stage",
         choices=run_config.STAGES,
         default="finetune",
@@ -91,7 +96,7 @@ def build_options(args: argparse.Namespace) -> run.Options:
     paths = cli.find_paths(args)
     if args.fine_tune and not args.records:
         paths = dataclasses.replace(paths, records=os.path.join(paths.outputs, "tfrecord"))
-    names = ("precision", "vgg_weights", "init_generator", "init_srgan", "init_stage", "fresh")
+    names = ("precision", "vgg_weights", "init_generator", "init_srgan", "init_discriminator", "init_stage", "fresh")
     return run.Options(paths, **{name: getattr(args, name) for name in names})
 
 

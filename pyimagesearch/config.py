@@ -73,6 +73,13 @@ class GANRecipe:
         from_zero,
         "W",
     )
+    unit_weight: float = _setting(
+        0.0,
+        "weight of the squared distance of features scaled to unit length, in the last layer of --vgg-layer, relative "
+        "to the content loss",
+        from_zero,
+        "W",
+    )
     l1_weight: float = _setting(
         0.0,
         "weight of the mean absolute error of pixels in 0..255, relative to the content loss whose weight is 1",
@@ -318,9 +325,10 @@ PRESETS = {
         pixel_scale=1 / 127.5,
         content_loss="l1",
         adversarial_weight=0.3,
+        unit_weight=3.0,
         l1_weight=0.3,
         reduced_weight=0.5,
-        grid_weight=2.0,
+        grid_weight=10.0,
         relativistic=True,
         max_shift=7,
         discriminator_steps=2,
@@ -357,7 +365,7 @@ PRESETS = {
 # A tenth of the computation of "shipped", for previews and video.
 PRESETS["fast"] = dataclasses.replace(PRESETS["shipped"], feature_maps=32, residual_blocks=4, upsampling_maps=32)
 
-# A short training on own photographs. It starts from the generators of the project.
+# A short training on own photographs. It starts from the generators and the discriminator of the project.
 PRESETS["fine-tune"] = dataclasses.replace(
     PRESETS["shipped"],
     train_batch_size=8,
@@ -367,14 +375,10 @@ PRESETS["fine-tune"] = dataclasses.replace(
     steps_per_epoch=20,
     checkpoint_every=5,
     validate_every=1000,
-    content_loss="unit",
-    adversarial_weight=0.05,
-    l1_weight=0.03,
-    reduced_weight=0.1,
-    grid_weight=0.5,
+    discriminator_lr=3e-4,
     discriminator_steps=1,
-    discriminator_warmup=20,
-    adversarial_ramp=100,
+    discriminator_warmup=10,
+    adversarial_ramp=20,
     ema_momentum=0.99,
 )
 
@@ -400,6 +404,11 @@ class Paths:
     def generator(self) -> str:
         """The generator after the second stage, the GAN stage."""
         return self.model("generator.keras")
+
+    @property
+    def discriminator(self) -> str:
+        """The discriminator after the second stage."""
+        return self.model("discriminator.keras")
 
     @property
     def best_pretrained_generator(self) -> str:
@@ -440,6 +449,9 @@ SHIPPED_GENERATORS = {
     for name in ("pretrained", "srgan", "photo-pretrained", "photo", "fast")
 }
 """The generators that come with the project, by name."""
+
+SHIPPED_DISCRIMINATOR = os.path.join(_ROOT, "weights", "training", "discriminator.keras")
+"""The discriminator of the training of "srgan"."""
 
 SHIPPED_PHOTOGRAPHS = os.path.join(_ROOT, "docs", "photographs", "HR")
 """The folder of the photographs that come with the project. All have the same size."""

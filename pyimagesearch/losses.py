@@ -107,28 +107,32 @@ class Losses:
         reduced = tf.nn.depthwise_conv2d(difference, kernel, (1, scale, scale, 1), "VALID")  # [B, h - 4, w - 4, 3]
         return tf.reduce_mean(tf.abs(reduced)) / self.num_replicas
 
-    def grid_loss(self, sr: tf.Tensor, scale: int) -> tf.Tensor:
+    def grid_loss(self, hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
         """Return a loss against patterns that repeat with every input pixel.
 
-        Each pixel of the input becomes a cell of S x S pixels of `sr`. For each of the S x S positions in a cell, the
-        energy of the Laplacian of the grey image is averaged over all cells. The loss is the variance of these energies
-        after division by their mean. It is 0 without a pattern. `metrics.grid` is the ratio of the largest and the
-        smallest energy. This loss is the project's own.
+        Each pixel of the input becomes a cell of S x S pixels of `sr`. The loss is the sum of two parts, which are
+        computed from the grey images:
+
+        - Uneven energy. For each of the S x S positions in a cell, the squared Laplacian is averaged over all cells.
+          This part is the variance of these energies after division by their mean. `metrics.grid` is the ratio of the
+          largest and the smallest energy.
+        - Common pattern. The error within a cell, relative to the mean of the cell, is averaged over 8 x 8 cells.
+          Texture averages out, and a pattern that all cells share remains, such as a checkerboard, whose energy is the
+          same everywhere. This part is the energy of the remaining pattern, divided by the energy within cells.
+
+        Both parts are 0 without a pattern. This loss is the project's own.
 
         Args:
-            sr: RGB [B, S*h, S*w, 3] in 0..255.
+            hr: RGB [B, S*h, S*w, 3] in 0..255.
+            sr: as `hr`.
             scale: the scaling factor S.
 
         Returns:
-            A scalar without a unit, from 0 to S * S - 1.
+            A scalar without a unit, at least 0.
         """
-        grey = tf.reduce_mean(sr, axis=-1, keepdims=True)
-        laplacian = tf.nn.conv2d(grey, tf.constant(_LAPLACIAN)[:, :, None, None], 1, "SAME")
-        inside = laplacian[:, scale:-scale, scale:-scale]
-        cells = tf.nn.space_to_depth(tf.square(inside), scale)  # [B, h - 2, w - 2, S * S]
-        energies = tf.reduce_mean(cells, axis=(1, 2)) + 1.0  # [B, S * S]; 1 is about the energy of rounding
-        shares = energies / tf.reduce_mean(energies, axis=-1, keepdims=True)
-        return tf.reduce_mean(tf.square(shares - 1)) / self.num_replicas
+        grey_hr, grey_sr = (tf.reduce_mean(images, axis=-1, keepdims=True) for images in (hr, sr))  # [B, H, W, 1]
+        loss = _uneven_energy(grey_sr, scale) + _common_pattern(grey_hr, grey_sr, scale)  # [B]
+        return tf.reduce_mean(loss) / self.num_replicas
 
 
 _LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], "float32")
@@ -138,3 +142,24 @@ def _bicubic(scale: int) -> np.ndarray:
     """Return the kernel of a reduction by antialiased bicubic interpolation, with a = -0.5 (Keys, 1981)."""
     taps = cubic_kernel((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
     return np.outer(taps, taps) / taps.sum() ** 2
+
+
+def _uneven_energy(grey_sr: tf.Tensor, scale: int) -> tf.Tensor:
+    laplacian = tf.nn.conv2d(grey_sr, tf.constant(_LAPLACIAN)[:, :, None, None], 1, "SAME")
+    energies = tf.reduce_mean(tf.square(_cells(laplacian, scale)), axis=(1, 2)) + 1.0  # [B, S * S]; 1 for rounding
+    shares = energies / tf.reduce_mean(energies, axis=-1, keepdims=True)
+    return tf.reduce_mean(tf.square(shares - 1), axis=-1)  # [B]
+
+
+def _common_pattern(grey_hr: tf.Tensor, grey_sr: tf.Tensor, scale: int) -> tf.Tensor:
+    hr, sr = (_cells(grey, scale) for grey in (grey_hr, grey_sr))
+    hr, sr = (cells - tf.reduce_mean(cells, axis=-1, keepdims=True) for cells in (hr, sr))
+    side = min(8, *sr.shape[1:3])
+    pattern = tf.nn.avg_pool2d(sr - hr, side, side, "VALID")  # [B, (h - 2) // side, (w - 2) // side, S * S]
+    energy = tf.reduce_mean(tf.square(hr) + tf.square(sr), axis=(1, 2, 3)) / 2 + 0.1  # [B]; 0.1 for rounding
+    return tf.reduce_mean(tf.square(pattern), axis=(1, 2, 3)) / energy  # [B]
+
+
+def _cells(grey: tf.Tensor, scale: int) -> tf.Tensor:
+    """Return images [B, S*h, S*w, 1] by cells of S x S pixels, without the outer cells: [B, h - 2, w - 2, S*S]."""
+    return tf.nn.space_to_depth(grey[:, scale:-scale, scale:-scale], scale)

@@ -66,9 +66,17 @@ def test_a_grid_is_distinguished_from_detail_everywhere():
     pattern = np.zeros((64, 64, 1), "float32")
     pattern[::4, ::4] = 8
     losses = Losses(1)
-    grain = float(losses.grid_loss(smooth + 0.1 * noise(1, 64, 64, 3, seed=1), 4))
-    assert grain < 0.1 < 5 * grain + 0.1 < float(losses.grid_loss(smooth + pattern, 4))
-    assert float(losses.grid_loss(tf.zeros((1, 64, 64, 3)), 4)) == 0
+    grain = float(losses.grid_loss(smooth, smooth + 0.1 * noise(1, 64, 64, 3, seed=1), 4))
+    assert grain < 0.1 < 5 * grain + 0.1 < float(losses.grid_loss(smooth, smooth + pattern, 4))
+    assert float(losses.grid_loss(tf.zeros((1, 64, 64, 3)), tf.zeros((1, 64, 64, 3)), 4)) == 0
+
+
+def test_a_checkerboard_is_distinguished_from_texture():
+    hr = 128 + 20 * noise(1, 64, 64, 3) / 255
+    checkerboard = 4 * (-1.0) ** np.add.outer(np.arange(64), np.arange(64))[..., None]
+    assert grid((hr + checkerboard)[0].numpy()) < 1.5  # all positions have the same energy
+    texture = float(Losses(1).grid_loss(hr, 128 + 20 * noise(1, 64, 64, 3, seed=1) / 255, 4))
+    assert float(Losses(1).grid_loss(hr, hr + checkerboard, 4)) > 5 * texture
 
 
 def test_the_gradient_of_the_grid_loss_takes_a_grid_away():
@@ -78,7 +86,7 @@ def test_the_gradient_of_the_grid_loss_takes_a_grid_away():
     before = grid(image[0])
     for _ in range(20):
         with tf.GradientTape() as tape:
-            loss = Losses(1).grid_loss(sr, 4)
+            loss = Losses(1).grid_loss(image, sr, 4)
         gradient = tape.gradient(loss, sr)
         sr.assign_sub(2 * gradient / tf.reduce_max(tf.abs(gradient)))
     assert grid(sr.numpy()[0]) < before - 0.1

@@ -312,6 +312,30 @@ def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp
     assert "srgan.keras: its network differs from that of the initial generator" in said
 
 
+def test_a_discriminator_is_saved_and_the_gan_stage_can_start_with_it(workplace, tmp_path):
+    SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / "start.keras")
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF]
+    flags += ["--finetune-lr", "1e-6", "--init-generator", tmp_path / "start.keras"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train_srgan.main(list(map(str, [*flags, "--outputs", first, "--seed", "1"]))) == 0
+    given = first / "models" / "discriminator.keras"
+    flags += ["--outputs", second, "--seed", "2", "--init-discriminator", given]
+    assert train_srgan.main(list(map(str, flags))) == 0
+    one, other = (
+        keras.models.load_model(path).trainable_weights for path in (given, second / "models" / "discriminator.keras")
+    )
+    assert 0 < max(np.abs(old.numpy() - new.numpy()).max() for old, new in zip(one, other, strict=True)) < 1e-4
+
+
+def test_a_discriminator_of_another_network_is_refused(refused, workplace, tmp_path):
+    SRGAN.patch_discriminator(12, 0.2, 2).save(tmp_path / "other.keras")
+    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-discriminator"]
+    assert "other.keras: its network differs from the discriminator" in refused(train_srgan, *flags, "other.keras")
+    (tmp_path / "damaged.keras").write_bytes(b"no network")
+    assert "damaged.keras: not a discriminator" in refused(train_srgan, *flags, "damaged.keras")
+    assert "missing.keras: no such model" in refused(train_srgan, *flags, "missing.keras")
+
+
 def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_statistics(workplace, tmp_path):
     start = tmp_path / "start.keras"
     SRGAN.generator(4, 12, 2).save(start)

@@ -50,6 +50,7 @@ modern_gan = functools.partial(
     patch=True,
     content_loss="unit",
     adversarial_weight=0.5,
+    unit_weight=0.4,
     l1_weight=0.1,
     reduced_weight=0.2,
     grid_weight=0.3,
@@ -230,13 +231,14 @@ def test_losses_of_pairs_and_of_several_layers_are_added_by_their_weights():
     expected = (
         logs["content_loss"]
         + 0.5 * logs["adversarial_loss"]
+        + 0.4 * logs["unit_loss"]
         + 0.1 * logs["l1_loss"]
         + 0.2 * logs["reduced_loss"]
         + 0.3 * logs["grid_loss"]
     )
     assert float(logs["g_loss"]) == pytest.approx(float(expected), rel=1e-5)
     shares = [float(value) for name, value in logs.items() if name.endswith("_share")]
-    assert len(shares) == 5 and sum(shares) == pytest.approx(1, rel=1e-5)
+    assert len(shares) == 6 and sum(shares) == pytest.approx(1, rel=1e-5)
 
 
 def test_results_are_reduced_against_photographs_instead_of_noisy_inputs():

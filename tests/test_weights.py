@@ -11,14 +11,14 @@ from skimage import data
 
 import inference
 from pyimagesearch import metrics
-from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS
+from pyimagesearch.config import PRESETS, SHIPPED_DISCRIMINATOR, SHIPPED_GENERATORS
 from pyimagesearch.data import pairs
 from pyimagesearch.data.degradations import Fixed
 from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.evaluation import benchmarks
 from pyimagesearch.evaluation.reports import by_model
 from pyimagesearch.inference import generators, upscaling
-from pyimagesearch.training import builders
+from pyimagesearch.training import builders, run
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -44,9 +44,18 @@ def test_all_are_the_networks_of_their_recipes_and_take_little_space(shipped):
     assert sum(map(os.path.getsize, SHIPPED_GENERATORS.values())) < 1.2e7
 
 
+def test_the_discriminator_is_that_of_the_recipe_and_prefers_photographs(shipped):
+    discriminator = run.find_discriminator(SHIPPED_DISCRIMINATOR, PRESETS["shipped"])
+    assert run.find_discriminator(SHIPPED_DISCRIMINATOR, PRESETS["fine-tune"])
+    hr = data.chelsea()[:192, :256]
+    sr = upscaling.Upscaler(shipped["srgan"])(pairs.shrink(hr, 4))
+    real, fake = (np.asarray(discriminator(image[None].astype("float32"))) for image in (hr, sr))
+    assert np.mean(real > fake) > 0.8
+
+
 def test_photographs_have_the_figures_of_the_model_card(scores):
-    figures = {"bicubic": 26.16, "pretrained": 27.38, "srgan": 26.60, "fast": 27.03}
-    figures |= {"photo-pretrained": 27.00, "photo": 26.61}
+    figures = {"bicubic": 26.16, "pretrained": 27.44, "srgan": 26.74, "fast": 27.03}
+    figures |= {"photo-pretrained": 27.18, "photo": 26.80}
     assert {name: score.psnr_y for name, score in scores.items()} == pytest.approx(figures, abs=0.01)
 
 
@@ -57,7 +66,7 @@ def test_srgan_is_the_sharper_of_the_large_ones_and_neither_draws_a_grid(scores)
 
 def test_set5_has_the_figures_of_the_model_card(shipped, shared_data):
     set5 = benchmarks.find_benchmark("Set5", str(shared_data / "Set5"), 4)
-    figures = {"pretrained": 31.74, "srgan": 30.67, "photo-pretrained": 31.06, "photo": 30.36, "fast": 30.46}
+    figures = {"pretrained": 31.75, "srgan": 30.45, "photo-pretrained": 31.46, "photo": 30.56, "fast": 30.46}
     for name, expected in figures.items():
         upscale = upscaling.Upscaler(shipped[name])
         assert benchmarks.means(list(benchmarks.evaluate(set5, {name: upscale}))).psnr_y == pytest.approx(
@@ -73,8 +82,8 @@ def test_what_jpeg_leaves_is_nearer_with_the_generators_for_photographs(shipped)
     }
     rows = benchmarks.evaluate(photographs.degraded(Fixed(jpeg=75)), methods)
     psnr = {name: score.psnr_y for name, score in by_model(list(rows)).items()}
-    assert psnr["photo-pretrained"] > max(psnr["bicubic"], psnr["pretrained"]) + 0.4
-    assert psnr["photo"] > max(psnr["bicubic"] - 0.1, psnr["pretrained"], psnr["srgan"] + 0.5)
+    assert psnr["photo-pretrained"] > max(psnr["bicubic"], psnr["pretrained"]) + 0.3
+    assert psnr["photo"] > max(psnr["bicubic"], psnr["pretrained"], psnr["srgan"] + 0.5)
 
 
 def test_without_a_trained_model_inference_takes_the_shipped_one(shipped, tmp_path, monkeypatch, capsys):

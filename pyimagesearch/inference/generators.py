@@ -7,7 +7,7 @@ compute the same results faster.
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -108,16 +108,30 @@ def load_generator(path: str) -> keras.Model:
     Raises:
         UserError: the file does not exist, contains Python code, or is not a generator.
     """
+    return load_network(path, "generator", scaling_factor)
+
+
+def load_network(path: str, kind: str, check: Callable[[keras.Model], Any]) -> keras.Model:
+    """Load a network from a `.keras` file.
+
+    Args:
+        path: a path, or a `gs://` address.
+        kind: the name of such a network, for the error message.
+        check: a function that raises `ValueError`, `TypeError` or `AttributeError` if the network is of another kind.
+
+    Raises:
+        UserError: the file does not exist, contains Python code, or has another kind of network.
+    """
     if not tf.io.gfile.exists(path):
         raise UserError(f"{path}: no such model; make it with train_srgan.py")
     try:
-        generator = keras.models.load_model(path, compile=False, safe_mode=True)
-        scaling_factor(generator)
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+        check(network)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         if "safe_mode" in str(error):
             raise UserError(f"{path}: contains Python code, which is not run; use a model of train_srgan.py") from error
-        raise UserError(f"{path}: not a generator; make one with train_srgan.py") from error
-    return generator
+        raise UserError(f"{path}: not a {kind}; make one with train_srgan.py") from error
+    return network
 
 
 def interpolate(pretrained: keras.Model, srgan: keras.Model, alpha: float) -> keras.Model:

@@ -1,6 +1,7 @@
 """Build networks, optimizers and stages from a `Config`."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -209,6 +210,15 @@ def gan_losses(losses: Losses) -> dict[str, LossFunction]:
     return {name: getattr(losses, name) for name in names}
 
 
+def in_float32(build: Callable[[Config], keras.Model], config: Config) -> keras.Model:
+    """Build a network that computes in float32, at any precision of the training."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    network = build(config)
+    keras.config.set_dtype_policy(policy)
+    return network
+
+
 class Snapshot:
     """The generator in the form in which it is validated and saved.
 
@@ -218,11 +228,8 @@ class Snapshot:
 
     def __init__(self, config: Config) -> None:
         """Build a float32 generator with layers of Keras, at any precision of the training."""
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")
         self.averaged = bool(config.ema_momentum)
-        self.generator = build_generator(config)
-        keras.config.set_dtype_policy(policy)
+        self.generator = in_float32(build_generator, config)
 
     def take(self, stage: keras.Model) -> keras.Model:
         """Return this generator with the current weights of a stage.

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch.config import SHIPPED_GENERATORS, Config, Paths
+from pyimagesearch.config import SHIPPED_DISCRIMINATOR, SHIPPED_GENERATORS, Config, Paths
 from pyimagesearch.data import creation, photographs, tfrecords
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
@@ -71,15 +71,16 @@ def make_records(folder: str, records: str, config: Config) -> None:
 
 
 def start_from_shipped(options: run.Options) -> run.Options:
-    """Return settings of a run that starts from the pretrained generator and the SRGAN of the project.
+    """Return settings of a run that starts from the generators and the discriminator of the project.
 
     Args:
-        options: the settings. A given initial generator is kept.
+        options: the settings. With an initial generator they are returned as they are.
     """
     if options.init_generator:
         return options
     pretrained, srgan = (SHIPPED_GENERATORS[name] for name in ("pretrained", "srgan"))
-    return dataclasses.replace(options, init_generator=pretrained, init_srgan=srgan)
+    discriminator = options.init_discriminator or SHIPPED_DISCRIMINATOR
+    return dataclasses.replace(options, init_generator=pretrained, init_srgan=srgan, init_discriminator=discriminator)
 
 
 def fit_to_time(config: Config, options: run.Options, strategy: tf.distribute.Strategy, minutes: float) -> Config:

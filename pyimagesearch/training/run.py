@@ -38,6 +38,7 @@ class Options:
         init_generator: the path of a generator to start from. Its network is used.
         init_srgan: the path of an SRGAN generator that was trained from `init_generator`. The second stage starts from
             it.
+        init_discriminator: the path of the discriminator that the second stage starts with.
         init_stage: the first stage of a training with `init_generator`, one of `run_config.STAGES`.
         fresh: whether to delete earlier checkpoints and start over.
     """
@@ -47,6 +48,7 @@ class Options:
     vgg_weights: str = "auto"
     init_generator: str | None = None
     init_srgan: str | None = None
+    init_discriminator: str | None = None
     init_stage: str = "finetune"
     fresh: bool = False
 
@@ -61,12 +63,14 @@ class Run:
         pretrain: whether to train the first stage.
         given: whether the run starts from a given generator. The first stage can then keep its batch normalization
             statistics.
+        discriminator: the discriminator that the second stage starts with, or None for a new one.
     """
 
     training: Training
     vgg: keras.Model
     pretrain: bool
     given: bool
+    discriminator: keras.Model | None = None
 
     def train(self) -> None:
         """Train the first stage if `pretrain`, then the second one, and save the generator after each stage."""
@@ -82,7 +86,11 @@ class Run:
             self.training.run("pretrain", stage)
             generator.set_weights(snapshot.generator.get_weights())
         discriminator = builders.build_discriminator(config, chosen["norm"])
+        if self.discriminator:
+            discriminator.set_weights(self.discriminator.get_weights())
         self.training.run("finetune", builders.gan_stage(config, generator, discriminator, self.vgg, losses))
+        if config.adversarial_weight:
+            self.training.save_discriminator(discriminator)
 
 
 @contextlib.contextmanager
@@ -106,6 +114,7 @@ def opened(
     start = find_start(options, bool(begun))
     config = builders.shaped_like(config, start) if start else config
     srgan = None if begun else find_srgan(options.init_srgan, config)
+    discriminator = None if begun else find_discriminator(options.init_discriminator, config)
     precision = devices.choose_precision(options.precision, training=True)
     keras.config.set_dtype_policy(POLICIES[precision])
     shards = find_records(config, options.paths.records)
@@ -120,7 +129,7 @@ def opened(
             training.start_from(start, srgan)
         vgg = VGG.build(config.vgg_layer, options.vgg_weights, before_activation=config.content_loss == "l1")
         pretrain = "finetune" not in begun and not (start and options.init_stage == "finetune")
-        yield Run(training, vgg, pretrain, bool(start))
+        yield Run(training, vgg, pretrain, bool(start), discriminator)
 
 
 def find_start(options: Options, begun: bool) -> keras.Model | None:
@@ -154,6 +163,28 @@ def find_srgan(init_srgan: str | None, config: Config) -> keras.Model | None:
             "give an SRGAN generator that was trained from it"
         )
     return srgan
+
+
+def find_discriminator(init_discriminator: str | None, config: Config) -> keras.Model | None:
+    """Return the discriminator that the second stage starts with, or None.
+
+    Args:
+        init_discriminator: the path of the discriminator, or None.
+        config: the configuration.
+
+    Raises:
+        UserError: its network is not that of `config`.
+    """
+    if not init_discriminator:
+        return None
+    expected = [weights.shape for weights in builders.build_discriminator(config).weights]
+    discriminator = generators.load_network(init_discriminator, "discriminator", lambda network: network.weights)
+    if [weights.shape for weights in discriminator.weights] != expected:
+        raise UserError(
+            f"{init_discriminator}: its network differs from the discriminator of the settings; "
+            "give the settings that it was trained with"
+        )
+    return discriminator
 
 
 def find_records(config: Config, records: str) -> Shards:
@@ -197,6 +228,7 @@ def describe(config: Config, options: Options, precision: str, num_replicas: int
         vgg_weights=options.vgg_weights,
         init_generator=options.init_generator,
         init_srgan=options.init_srgan,
+        init_discriminator=options.init_discriminator,
         init_stage=options.init_stage if options.init_generator else None,
         records=tfrecords.fingerprint(options.paths.records),
     )

@@ -25,6 +25,7 @@ FACTS = {
     "vgg_weights",
     "init_generator",
     "init_srgan",
+    "init_discriminator",
     "init_stage",
     "records",
 }

@@ -53,6 +53,12 @@ class Training:
         if srgan:
             self.snapshot.generator.set_weights(srgan.get_weights())
 
+    def save_discriminator(self, trained: keras.Model) -> None:
+        """Save the discriminator after the second stage, in float32 and with layers of Keras only."""
+        discriminator = builders.in_float32(builders.build_discriminator, self.config)
+        discriminator.set_weights(trained.get_weights())
+        self._save(self.paths.discriminator, discriminator)
+
     def run(self, name: str, model: keras.Model) -> keras.Model:
         """Train a stage to its end.
 
@@ -104,10 +110,10 @@ class Training:
             hooks += [best, history, callbacks.TensorBoard(paths.logs(name), validation)]
         return hooks
 
-    def _save(self, path: str, generator: keras.Model) -> None:
+    def _save(self, path: str, network: keras.Model) -> None:
         if self.writes:
             with written_whole(path) as aside:
-                generator.save(aside)
+                network.save(aside)
 
 
 def _fingerprint(network: keras.Model) -> str:

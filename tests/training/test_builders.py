@@ -102,6 +102,7 @@ def test_the_options_of_a_recipe_reach_the_stage():
         "adversarial_weight": 2.0,
         "l1_weight": 0.5,
         "reduced_weight": 0.25,
+        "unit_weight": 0.375,
         "grid_weight": 0.125,
         "relativistic": True,
         "label_smoothing": 0.1,
