@@ -75,8 +75,8 @@ class GANRecipe:
     )
     unit_weight: float = _setting(
         0.0,
-        "weight of the squared distance of features scaled to unit length, in the last one of the VGG layers, relative to "
-        "the content loss",
+        "weight of the squared distance of features scaled to unit length, in the last one of the VGG layers, relative "
+        "to the content loss",
         from_zero,
         "W",
     )
