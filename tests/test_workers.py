@@ -26,8 +26,10 @@ class Recorder:
     def run(self, task, attempt):
         name, seconds, folder = task
         node = ray.get_runtime_context().get_node_id()
-        with open(os.path.join(folder, f"begun-{name}-{attempt}"), "w") as file:
+        aside = os.path.join(folder, f"aside-{name}-{attempt}")
+        with open(aside, "w") as file:
             file.write(f"{os.getpid()} {node}")
+        os.replace(aside, os.path.join(folder, f"begun-{name}-{attempt}"))
         if name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds)
@@ -81,6 +83,10 @@ def tasks(folder, count, seconds):
     return [(f"task{number}", seconds, str(folder)) for number in range(count)]
 
 
+def running_tasks(folder):
+    return [path for path in folder.glob("begun-*") if path.name[6:-2] not in ended(folder)]
+
+
 def begun(folder, name):
     return sorted(path.name for path in folder.glob(f"begun-{name}-*"))
 
@@ -132,7 +138,8 @@ def test_tasks_of_a_killed_worker_run_again(connected, tmp_path):
     outcomes = []
     for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 10, 0.5), 10):
         if not outcomes:
-            running = [path for path in tmp_path.glob("begun-*") if path.name[6:-2] not in ended(tmp_path)]
+            while not (running := running_tasks(tmp_path)):
+                time.sleep(0.01)
             pid, _ = running[0].read_text().split()
             os.kill(int(pid), signal.SIGKILL)
         outcomes.append(outcome)
@@ -189,8 +196,7 @@ def test_workers_that_cannot_compute_are_told(connected, tmp_path, worker, messa
 def test_no_worker_is_left_when_the_tasks_are_not_all_taken(connected, tmp_path):
     with contextlib.closing(workers.Pool(connected, Recorder).run(tasks(tmp_path, 8, 0.2), 8)) as outcomes:
         next(outcomes)
-        begun = [path.read_text() for path in tmp_path.glob("begun-*")]
-        pids = {int(text.split()[0]) for text in begun if text}  # a file that was just made is empty
+        pids = {int(path.read_text().split()[0]) for path in tmp_path.glob("begun-*")}
     deadline = time.monotonic() + 10
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         assert time.monotonic() < deadline, "a worker is left"
