@@ -37,7 +37,7 @@ _PATIENCE = 1.5  # seconds to wait for child processes at the end
 ALPHA_HELP = "interpolate the weights of the pretrained generator (0) and SRGAN (1)"
 """The help of `--alpha`."""
 
-ENSEMBLE_HELP = "use the mean of the results of all eight flips and rotations, in eight times the time"
+ENSEMBLE_HELP = "use the mean of the results of all eight flips and rotations, in about seven times the time"
 """The help of `--ensemble`."""
 
 
