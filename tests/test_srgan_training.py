@@ -241,6 +241,18 @@ def test_losses_of_pairs_and_of_several_layers_are_added_by_their_weights():
     assert len(shares) == 6 and sum(shares) == pytest.approx(1, rel=1e-5)
 
 
+def test_the_unit_loss_compares_the_last_layer_after_its_activation():
+    stage = gan(patch=True, content_loss="l1", unit_weight=1.0)
+    stage.vgg = VGG.build("vgg19:block1_conv2,block2_conv2", "random", before_activation=True)
+    after = VGG.build("vgg19:block2_conv2", "random")
+    names = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
+    after.set_weights([weights for name in names for weights in stage.vgg.get_layer(name).get_weights()])
+    lr, hr = (tf.cast(images, tf.float32) for images in batch())
+    sr = stage.generator(lr, training=True)
+    expected = Losses(1).unit_loss(after(hr), after(sr))
+    assert float(stage._generator_losses(lr, hr, sr)["unit"]) == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_results_are_reduced_against_photographs_instead_of_noisy_inputs():
     stage = modern_gan()
     lr, hr = batch()

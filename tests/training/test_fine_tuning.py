@@ -6,11 +6,12 @@ from conftest import random_image, randomize, save
 from PIL import Image
 
 import train_srgan
+from pyimagesearch.config import SHIPPED_DISCRIMINATOR, SHIPPED_GENERATORS, Paths
 from pyimagesearch.data import tfrecords
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation.scores import Score
 from pyimagesearch.srgan import SRGAN
-from pyimagesearch.training import fine_tuning, run_config
+from pyimagesearch.training import fine_tuning, run, run_config
 
 
 def score(distance):
@@ -84,3 +85,14 @@ def test_the_length_follows_from_the_time(place):
     fitted = fine_tuning.fit_to_time(config, options, strategy, minutes=10)
     assert fitted.finetune_epochs != config.finetune_epochs and fitted.steps_per_epoch == 50
     assert not (place / "outputs" / "models").exists()
+
+
+def test_the_networks_of_the_project_are_the_start_unless_a_generator_is_given():
+    options = fine_tuning.start_from_shipped(run.Options(Paths()))
+    assert (options.init_generator, options.init_srgan) == (
+        SHIPPED_GENERATORS["pretrained"],
+        SHIPPED_GENERATORS["srgan"],
+    )
+    assert options.init_discriminator == SHIPPED_DISCRIMINATOR
+    given = run.Options(Paths(), init_generator="mine.keras")
+    assert fine_tuning.start_from_shipped(given) == given
