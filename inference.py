@@ -21,7 +21,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyimagesearch import cli  # before TensorFlow, whose start it quiets
 
@@ -38,7 +38,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
 from pyimagesearch.files import printable
 from pyimagesearch.inference import batch, cluster, comparison, generators, results, upscaling
-from pyimagesearch.inference.jobs import AUTO, Job, choose_format, is_file_name, plan
+from pyimagesearch.inference.jobs import AUTO, Job, Plan, choose_format, is_file_name
 from pyimagesearch.inference.results import State
 from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.inference.video_formats import CODECS, VideoSettings
@@ -193,7 +193,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     output = args.output or os.path.join(paths.outputs, "enlarged")
     form = choose_format(output, args.format)
     video = choose_video_settings(args, output)
-    jobs = plan(args.input, output, form, args.compare, args.animated, video.ending, args.suffix)
+    jobs = Plan(args.input, output, form, args.compare, args.animated, video.ending, args.suffix)
     folder = os.path.dirname(output) or "." if is_file_name(output) else output
     page = os.path.join(folder, "index.html")
     if args.html:
@@ -202,10 +202,7 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
     size = OutputSize(args.outscale, args.width, args.height, args.long_side)
     settings = results.settings_of(*chosen, size, args.faithful, args.ensemble)
     made = {False: results.Results(folder, settings), True: results.Results(folder, settings | video.described)}
-    states = {job: made[job.is_video].state(*job) for job in jobs}
-    wanted = [job for job in jobs if args.overwrite or states[job] in (State.MISSING, State.OUTDATED)]
-    missing = set(wanted)
-    kept = [job for job in jobs if job not in missing]
+    wanted = results.Wanted(jobs, made, args.overwrite)
     flags = args.runtime, args.precision, args.tile, args.faithful, args.ensemble
     load = functools.partial(upscaling.load_upscaler, *chosen, *flags)
 
@@ -213,17 +210,19 @@ def enlarge(args: argparse.Namespace, paths: Paths) -> int:
         made[job.is_video].note(*job)
 
     how = size, args.compare, note, video
-    if args.cluster:
+    if not any(True for _ in wanted):
+        failures = ()
+    elif args.cluster:
         failures = cluster.run(args.cluster, wanted, load, *how, args.cores)
     else:
-        failures = batch.run(wanted, load() if wanted else None, *how)
+        failures = batch.run(wanted, load(), *how)
     if files.is_local(folder):
         os.makedirs(folder, exist_ok=True)
     failed = tell(failures)
-    logging.info("%d results written: %s", len(wanted) - failed, printable(output))
-    tell_kept([states[job] for job in kept])
+    logging.info("%d results written: %s", len(wanted) - len(failed), printable(output))
+    tell_kept(wanted.kept)
     if args.compare:
-        failed += tell(batch.run_comparisons(kept))
+        failed += tell(batch.run_comparisons(job for job in jobs if job.source not in failed))
     if args.html:
         batch.write_page(jobs, page)
     return 1 if failed else 0
@@ -250,20 +249,20 @@ def standard_streams(args: argparse.Namespace) -> Iterator[None]:
                 shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def tell(failures: Iterable[batch.Failure]) -> int:
-    """Print each failure, and return their number."""
-    count = 0
+def tell(failures: Iterable[batch.Failure]) -> list[str]:
+    """Print each failure, and return the files that failed."""
+    sources = []
     for failure in failures:
         tqdm.write(f"inference.py: {printable(failure.source)}: {failure.reason}", file=sys.stderr)
-        count += 1
-    return count
+        sources.append(failure.source)
+    return sources
 
 
-def tell_kept(states: Sequence[State]) -> None:
+def tell_kept(kept: Mapping[State, int]) -> None:
     """Log how many results were kept."""
-    if current := states.count(State.CURRENT):
+    if current := kept[State.CURRENT]:
         logging.info("%d results exist already, made with the same settings; --overwrite replaces them", current)
-    if foreign := states.count(State.FOREIGN):
+    if foreign := kept[State.FOREIGN]:
         logging.info(
             "%d results exist already but were not made by this program; they are kept, and --overwrite replaces them",
             foreign,

@@ -47,11 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--init-generator", metavar="PATH", help="start from this generator and use its network")
     add("--init-srgan", metavar="PATH", help="start the GAN stage from this SRGAN, made from --init-generator")
-    add(
-        "--init-discriminator",
-        metavar="PATH",
-        help="start the GAN stage with this discriminator of an earlier training",
-    )
+    add("--init-discriminator", metavar="PATH", help="start the GAN stage with this discriminator of an earlier run")
     add(
         "--init-stage",
         choices=run_config.STAGES,

@@ -25,7 +25,8 @@ from PIL import Image
 from pyimagesearch import devices, readers
 from pyimagesearch.data.image_io import read_image
 from pyimagesearch.inference import batch, cluster, generators, runtimes, upscaling
-from pyimagesearch.inference.jobs import Job, plan
+from pyimagesearch.inference.cluster import Load
+from pyimagesearch.inference.jobs import Job, Jobs, Plan
 from pyimagesearch.inference.sizes import NATURAL
 from pyimagesearch.workers import LOCAL, Pool, Progress, connected
 
@@ -37,6 +38,13 @@ def load() -> upscaling.Upscaler:
     """Load the fast generator, with the runtime and the precision that are the default of this machine."""
     generator = generators.load_generator(str(ROOT / "weights" / "fast.keras"))
     return upscaling.Upscaler(generator, runtimes.choose_runtime("auto"), devices.choose_precision("auto"))
+
+
+def load_on_one_core() -> upscaling.Upscaler:
+    """Load the fast generator as `load` does, and keep this process, with its reading and writing, on one core."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), {0})
+    return load()
 
 
 def make_images(folder: str, count: int, side: int) -> None:
@@ -52,14 +60,14 @@ def rate(times: Sequence[float]) -> float:
     return (len(times) - first) / (times[-1] - times[first - 1])
 
 
-def alone(jobs: Sequence[Job]) -> float:
+def alone(jobs: Jobs) -> float:
     """Return the images a second of this process with all cores."""
     times: list[float] = []
     assert not list(batch.run(jobs, load(), done=lambda job: times.append(time.perf_counter())))
     return rate(times)
 
 
-def on_workers(jobs: Sequence[Job], workers: int, cores: int) -> float:
+def on_workers(jobs: Jobs, workers: int, cores: int, load: Load = load) -> float:
     """Return the images a second of workers on Ray."""
     times = []
     with connected(LOCAL) as ray:
@@ -92,9 +100,9 @@ def drive(count: int, folder: str) -> None:
         os.close(os.open(f"{folder}/in/{number // 1000:04d}/{number:07d}.png", os.O_CREAT))
     before = _peak()
     began = time.perf_counter()
-    jobs = plan([f"{folder}/in"], f"{folder}/out", "png")
+    jobs = Plan([f"{folder}/in"], f"{folder}/out", "png")
     print(f"| list and plan {count} files | {count / (time.perf_counter() - began):.0f} files/s | {_peak()} MB |")
-    progress = Progress(len(jobs))
+    progress = Progress(jobs)
     with connected(LOCAL) as ray:
         began = time.perf_counter()
         for _ in Pool(ray, Idle, cores=1).run(jobs, CORES):
@@ -117,9 +125,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=readers.positive_int, default=3, help="rounds, taking turns (%(default)s)")
     parser.add_argument("--listed", type=readers.positive_int, default=1_000_000, help="files to list (%(default)s)")
     args = parser.parse_args()
-    ways: dict[str, Callable[[Sequence[Job]], float]] = {
-        "one worker with one core": lambda jobs: on_workers(jobs, 1, 1),
-        "two workers with one core each": lambda jobs: on_workers(jobs, 2, 1),
+    ways: dict[str, Callable[[Jobs], float]] = {
+        "one worker on one core": lambda jobs: on_workers(jobs, 1, 1, load_on_one_core),
+        "two workers on two cores": lambda jobs: on_workers(jobs, 2, 1),
         f"one worker with {CORES} cores": lambda jobs: on_workers(jobs, 1, CORES),
         f"without Ray, {CORES} cores": alone,
     }
@@ -129,7 +137,7 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, way in ways.items():
                 with tempfile.TemporaryDirectory() as output:
-                    rates[name].append(way(plan([folder], output, "png")))
+                    rates[name].append(way(Plan([folder], output, "png")))
     one, two, worker, none = (statistics.median(values) for values in rates.values())
     print(f"| images of {args.side} px | images/s, median of {args.rounds} | range |\n|---|---|---|")
     for name, values in rates.items():

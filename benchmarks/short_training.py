@@ -13,13 +13,11 @@ import time
 from precision import train  # it finds the package
 
 # isort: split
-import numpy as np
-
 from pyimagesearch import cli
-from pyimagesearch.config import SHIPPED_GENERATORS, Config
+from pyimagesearch.config import Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.evaluation import benchmarks
-from pyimagesearch.inference import generators, upscaling
+from pyimagesearch.inference import upscaling
 
 PLAIN = Config(
     train_batch_size=8,
@@ -59,8 +57,11 @@ VARIANTS = {
     "all, crops of 96 pixels": (BEST, {"hr_shape": (96, 96, 3)}),
     "all, crops of 64, 96 and 128 pixels": (BEST, {"pretrain_crops": (64, 96, 128)}),
     "all, 16 crops of 96 pixels": (BEST, {"hr_shape": (96, 96, 3), "train_batch_size": 16}),
+    "all, squared error, 16 crops of 96 pixels": (
+        BEST,
+        {"pretrain_loss": "mse", "hr_shape": (96, 96, 3), "train_batch_size": 16},
+    ),
 }
-FOLDED = "all, from weights/pretrained.keras with its batch normalization folded"
 
 
 def main() -> None:
@@ -70,19 +71,14 @@ def main() -> None:
     parser.add_argument("--benchmark", nargs="+", required=True, help="benchmark folders, as for evaluate.py")
     parser.add_argument("--steps", type=int, default=600, help="steps with 8 crops of 64 pixels (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="random seeds (%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, FOLDED], metavar="VARIANT", help="variants to train")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help="variants to train")
     args = parser.parse_args()
     shards = tfrecords.find_shards(args.records, "train", 4)
     chosen = [benchmarks.find_benchmark(folder, folder, 4) for folder in args.benchmark]
-    given = generators.fold_batch_norm(generators.load_generator(SHIPPED_GENERATORS["pretrained"])).get_weights()
-    variants = {
-        **{name: (base, changes, None) for name, (base, changes) in VARIANTS.items()},
-        FOLDED: (BEST, {}, given),
-    }
-    for name in args.only or variants:
-        base, changes, start = variants[name]
+    for name in args.only or VARIANTS:
+        base, changes = VARIANTS[name]
         for seed in args.seeds:
-            measure(name, dataclasses.replace(base, seed=seed, **changes), args.steps, shards, chosen, start)
+            measure(name, dataclasses.replace(base, seed=seed, **changes), args.steps, shards, chosen)
 
 
 def measure(
@@ -91,14 +87,13 @@ def measure(
     steps: int,
     shards: list[str],
     chosen: list[benchmarks.Benchmark],
-    start: list[np.ndarray] | None,
 ) -> None:
     """Train a generator, and print its PSNR on each benchmark."""
     per_step = [config.train_batch_size * side**2 for _, side in config.pretrain_phases]
     steps = round(steps * 8 * 64**2 / (len(per_step) / sum(1 / pixels for pixels in per_step)))
     config = dataclasses.replace(config, pretrain_epochs=steps)
     began = time.monotonic()
-    generator = train(config, "bfloat16", shards, start)
+    generator = train(config, "bfloat16", shards)
     seconds = time.monotonic() - began
     upscaler = upscaling.Upscaler(generator)
     found = (benchmarks.means(list(benchmarks.evaluate(benchmark, {name: upscaler}))).psnr_y for benchmark in chosen)

@@ -57,8 +57,8 @@ class GANRecipe:
     """The settings of the second stage. The defaults are the tutorial's.
 
     Each weight multiplies one loss of the generator. The weight of the content loss is 1. In the default `mse`, the
-    content loss is a mean squared difference of VGG features without a unit; `l1_weight` and `reduced_weight` multiply
-    errors of pixels in 0..255.
+    content loss is a mean squared difference of VGG features without a unit; `unit_weight` adds a second loss to it.
+    `l1_weight` and `reduced_weight` multiply errors of pixels in 0..255.
     """
 
     content_loss: str = _setting(
@@ -75,8 +75,8 @@ class GANRecipe:
     )
     unit_weight: float = _setting(
         0.0,
-        "weight of the squared distance of features scaled to unit length, in the last one of the VGG layers, relative "
-        "to the content loss",
+        "weight of a second part of the content loss: the squared distance of features scaled to unit length, in the "
+        "last one of the VGG layers",
         from_zero,
         "W",
     )

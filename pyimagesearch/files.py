@@ -244,12 +244,17 @@ class Found(NamedTuple):
     others: list[str]
 
 
-def find_files(root: str, endings: tuple[str, ...]) -> Found:
-    """Find the files below a folder. Links to folders are followed; each folder is searched once.
+def walk_files(root: str, endings: tuple[str, ...]) -> Iterator[Found]:
+    """Find the files below a folder, one folder after the other, so that few are in memory.
+
+    Links to folders are followed; each folder is searched once.
 
     Args:
         root: the folder.
         endings: the endings of the wanted names, in lower case. Upper case matches, too.
+
+    Yields:
+        The files of each folder.
 
     Raises:
         UserError: a subfolder is not readable.
@@ -259,15 +264,23 @@ def find_files(root: str, endings: tuple[str, ...]) -> Found:
         if os.path.isdir(error.filename):
             raise UserError(f"{error.filename}: {error.strerror}; make it readable or remove it") from error
 
-    found, seen = Found([], []), {os.path.realpath(root)}
+    seen = {os.path.realpath(root)}
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [folder for folder in sorted(folders) if _is_new(os.path.join(place, folder), seen)]
-        for name in names:
+        found = Found([], [])
+        for name in sorted(names):
             if name.lower().endswith(endings) and not name.startswith(_UNFINISHED):
                 found.files.append(os.path.join(place, name))
             elif not name.startswith("."):
                 found.others.append(os.path.join(place, name))
-    return Found(sorted(found.files), sorted(found.others))
+        yield found
+
+
+def find_files(root: str, endings: tuple[str, ...]) -> Found:
+    """Return all files that `walk_files` finds, in the order of their paths."""
+    folders = list(walk_files(root, endings))
+    files, others = (sorted(path for found in folders for path in found[kind]) for kind in (0, 1))
+    return Found(files, others)
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:
@@ -275,11 +288,14 @@ def _is_new(folder: str, seen: set[str]) -> bool:
     return real not in seen and not seen.add(real)
 
 
-def kinds(paths: Iterable[str]) -> str:
-    """Return the number of files with each ending as text, such as `2 .txt, 1 without an ending`."""
-    endings = (os.path.splitext(os.path.basename(path))[1].lower() for path in paths)
-    counts = collections.Counter(printable(ending) or "without an ending" for ending in endings)
-    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
+def count_endings(paths: Iterable[str]) -> collections.Counter[str]:
+    """Return the number of files by the ending of their names, in lower case."""
+    return collections.Counter(os.path.splitext(os.path.basename(path))[1].lower() for path in paths)
+
+
+def kinds(counts: collections.Counter[str]) -> str:
+    """Return the counts of `count_endings` as text, such as `2 .txt, 1 without an ending`."""
+    return ", ".join(f"{count} {printable(ending) or 'without an ending'}" for ending, count in counts.most_common())
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

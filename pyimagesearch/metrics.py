@@ -8,8 +8,8 @@ from typing import Literal
 
 import keras
 import numpy as np
+import skimage.metrics  # whose functions are imported when they are first used
 import tensorflow as tf
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 Channels = Literal["y", "rgb"]
 """The channels that are compared: luma, or red, green and blue."""
@@ -86,7 +86,7 @@ def psnr(hr: np.ndarray, sr: np.ndarray, border: int = 4, channels: Channels = "
     """
     true, test = (_inside(image, border, channels) for image in (hr, sr))
     with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(true, test, data_range=255))
+        return float(skimage.metrics.peak_signal_noise_ratio(true, test, data_range=255))
 
 
 def ssim(hr: np.ndarray, sr: np.ndarray, border: int = 4, channels: Channels = "y") -> float:
@@ -103,7 +103,7 @@ def ssim(hr: np.ndarray, sr: np.ndarray, border: int = 4, channels: Channels = "
     """
     true, test = (_inside(image, border, channels) for image in (hr, sr))
     return float(
-        structural_similarity(
+        skimage.metrics.structural_similarity(
             true,
             test,
             data_range=255,

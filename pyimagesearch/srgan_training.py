@@ -146,7 +146,8 @@ class SRGANTraining(keras.Model):
         2. Train D to distinguish photographs and generated images: minimize L_D(hr, sr).
         3. Compute the losses of G: L_G = L_content + w_adversarial L_adversarial. If w_adversarial is 0, D is not used,
            and step 2 is left out. The other losses are added if their weights are above 0:
-           w_unit L_unit + w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid.
+           w_l1 L_l1 + w_reduced L_reduced + w_grid L_grid. w_unit L_unit is a part of L_content, so that one pass
+           through VGG gives the gradient of both.
         4. Sum their gradients at the generated images: dL_G/dsr = dL_content/dsr + w_adversarial ...
         5. Train G with this sum: dL_G/dG = dL_G/dsr dsr/dG.
 
@@ -156,9 +157,8 @@ class SRGANTraining(keras.Model):
         Returns:
             Scalars by name: the parts of this replica. Their sums over the replicas are
 
-            - the losses before weighting: `content_loss` and, if they have a weight, `adversarial_loss`, `unit_loss`,
-              `l1_loss`, `reduced_loss` and `grid_loss`; their weighted sum `g_loss`; and `d_loss` if there is an
-              adversarial loss;
+            - the losses before weighting: `content_loss` and, if they have a weight, `adversarial_loss`, `l1_loss`,
+              `reduced_loss` and `grid_loss`; their weighted sum `g_loss`; and `d_loss` if there is an adversarial loss;
             - the mean probability of being real, in 0..1, that the discriminator computes for photographs, `d_real`,
               and for generated images, `d_fake`;
             - `d_right`, the fraction of pairs in which the photograph has the higher logit, in 0..1;
@@ -225,7 +225,6 @@ class SRGANTraining(keras.Model):
         return {
             "content": 1.0,
             "adversarial": recipe.adversarial_weight * self._ramp(),
-            "unit": recipe.unit_weight,
             "l1": recipe.l1_weight,
             "reduced": recipe.reduced_weight,
             "grid": recipe.grid_weight,
@@ -237,8 +236,6 @@ class SRGANTraining(keras.Model):
         shifted = self._shift(recipe.discriminator_steps, hr, sr)
         real, fake = (keras.tree.flatten(self.vgg(images, training=False)) for images in shifted)
         losses = {"content": self._content_loss(real, fake)}
-        if recipe.unit_weight:
-            losses["unit"] = loss_of["unit_loss"](*map(tf.nn.relu, (real[-1], fake[-1])))
         if recipe.adversarial_weight:
             losses["adversarial"] = self._adversarial_loss(*shifted)
         if recipe.l1_weight:
@@ -250,9 +247,17 @@ class SRGANTraining(keras.Model):
         return losses
 
     def _content_loss(self, real: list[tf.Tensor], fake: list[tf.Tensor]) -> tf.Tensor:
-        """Return the mean over the VGG layers of the loss between features of photographs and of generated images."""
-        loss = self.losses_by_name[f"{self.recipe.content_loss}_loss"]
-        return sum(loss(one, other) for one, other in zip(real, fake, strict=True)) / len(real)
+        """Return the content loss for the features of photographs and of generated images.
+
+        It is the mean of a loss over the VGG layers. The weighted unit loss of the last layer, after its activation, is
+        added to it.
+        """
+        loss_of, recipe = self.losses_by_name, self.recipe
+        loss = loss_of[f"{recipe.content_loss}_loss"]
+        mean = sum(loss(one, other) for one, other in zip(real, fake, strict=True)) / len(real)
+        if not recipe.unit_weight:
+            return mean
+        return mean + recipe.unit_weight * loss_of["unit_loss"](tf.nn.relu(real[-1]), tf.nn.relu(fake[-1]))
 
     def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         """Return the adversarial loss: it is small if the discriminator takes generated images for photographs."""

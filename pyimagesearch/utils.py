@@ -55,12 +55,11 @@ def zoom_into_images(image: np.ndarray, image_title: str) -> Figure:
 
 CURVES = {
     "first stage": ("pixel_loss",),
-    "generator": ("content_loss", "adversarial_loss", "unit_loss", "l1_loss", "reduced_loss", "grid_loss"),
+    "generator": ("content_loss", "adversarial_loss", "l1_loss", "reduced_loss", "grid_loss"),
     "discriminator: probability of being real": ("d_real", "d_fake"),
     "fraction of the generator's gradient": (
         "content_share",
         "adversarial_share",
-        "unit_share",
         "l1_share",
         "reduced_share",
         "grid_share",

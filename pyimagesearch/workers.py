@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -354,14 +354,14 @@ class Pool:
 class Progress:
     """Shows how many files are done, the megapixels a second and the time left: a bar, or a line now and then."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, files: Sized) -> None:
         """Begin.
 
         Args:
-            total: the number of files.
+            files: what has the number of files as its length. The length can change.
         """
-        self._bar = tqdm(total=total, unit=" files", disable=None)
-        self._total, self._done, self._pixels = total, 0, 0
+        self._bar = tqdm(total=len(files), unit=" files", disable=None)
+        self._files, self._done, self._pixels = files, 0, 0
         self._began = self._told = time.monotonic()
 
     def tell(self, pixels: int, files: int = 1) -> None:
@@ -375,12 +375,13 @@ class Progress:
         self._pixels += pixels
         now = time.monotonic()
         rate = f"{self._pixels / 1e6 / max(now - self._began, 1e-3):.3g} megapixels/s"
+        total = self._bar.total = len(self._files)
         self._bar.set_postfix_str(rate, refresh=False)
         self._bar.update(files)
         if self._bar.disable and self._done and now - self._told >= _PACE:
             self._told = now
-            left = tqdm.format_interval((now - self._began) / self._done * (self._total - self._done))
-            logging.info("%d of %d files, %s, about %s left", self._done, self._total, rate, left)
+            left = tqdm.format_interval((now - self._began) / self._done * (total - self._done))
+            logging.info("%d of %d files, %s, about %s left", self._done, total, rate, left)
 
     def close(self) -> None:
         """End the bar."""

@@ -15,7 +15,7 @@ from pyimagesearch.data.image_io import IMAGE_ENDINGS, ImageError, read_rgb, rea
 from pyimagesearch.data.pairs import Pair, make_pair
 from pyimagesearch.data.sources import Skipped, Source, too_small
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fault, find_files, kinds, printable, reason
+from pyimagesearch.files import count_endings, fault, find_files, kinds, printable, reason
 
 
 class File(NamedTuple):
@@ -135,7 +135,7 @@ def find_images(root: str) -> Found:
         what = "no photographs in it" if os.path.isdir(root) else "no such folder"
         raise UserError(f"{root}: {what}; give a folder with {', '.join(IMAGE_ENDINGS)} files")
     if found.others:
-        logging.info("%s: skipped files that are not images: %s", printable(root), kinds(found.others))
+        logging.info("%s: skipped files that are not images: %s", printable(root), kinds(count_endings(found.others)))
     others = (printable(os.path.relpath(path, root)) for path in found.others)
     return Found(
         [os.path.relpath(path, root) for path in found.files],

@@ -15,7 +15,7 @@ from pyimagesearch.data.image_io import IMAGE_ENDINGS, ImageError, read_rgb
 from pyimagesearch.data.pairs import Pair, make_pair
 from pyimagesearch.errors import UserError
 from pyimagesearch.evaluation import scores
-from pyimagesearch.files import find_files, kinds, printable
+from pyimagesearch.files import count_endings, find_files, kinds, printable
 from pyimagesearch.inference.upscaling import OUT_OF_MEMORY
 
 Upscale = Callable[[np.ndarray], np.ndarray]
@@ -113,7 +113,7 @@ def find_benchmark(name: str, folder: str, scale: int) -> Benchmark:
 def _by_name(folder: str) -> dict[str, str]:
     paths, found = {}, find_files(folder, IMAGE_ENDINGS)
     if found.others:
-        logging.info("%s: skipped files that are not images: %s", printable(folder), kinds(found.others))
+        logging.info("%s: skipped files that are not images: %s", printable(folder), kinds(count_endings(found.others)))
     for path in found.files:
         name = printable(os.path.splitext(os.path.relpath(path, folder))[0])
         if name in paths:

@@ -1,11 +1,11 @@
 """Upscale many files. Files are read and written while others are computed."""
 
 import collections
-import contextlib
+import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,12 +14,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pyimagesearch import remote
-from pyimagesearch.data.image_io import ImageError, LoadedImage, check_size, read_image, read_size, write_image
+from pyimagesearch.data.image_io import ImageError, LoadedImage, check_size, read_image, write_image
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import fault, is_local, printable, reason, save_figure, written_whole
+from pyimagesearch.files import fault, printable, reason, save_figure, written_whole
 from pyimagesearch.inference import comparison
 from pyimagesearch.inference.comparison import View, before_and_after, view
-from pyimagesearch.inference.jobs import Job
+from pyimagesearch.inference.jobs import Job, Jobs
 from pyimagesearch.inference.sizes import NATURAL, OutputSize
 from pyimagesearch.inference.upscaling import OUT_OF_MEMORY, Upscaler, upscale_image
 from pyimagesearch.inference.video_formats import NO_PYAV, VideoSettings, is_animated, is_available
@@ -38,19 +38,21 @@ Done = Callable[[Job], None]
 Progress = Callable[[float], None]
 """A function that is called with the number of LR pixels computed since the last call."""
 
+_BAR = "{percentage:3.0f}%|{bar}| {n:.1f} of {total} files [{elapsed}<{remaining}]"
+
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Jobs,
     upscale: Upscaler,
     size: OutputSize = NATURAL,
     compare: bool = False,
     done: Done = lambda job: None,
     video_settings: VideoSettings | None = None,
 ) -> Iterator[Failure]:
-    """Upscale the sources of jobs, first the images, then the videos.
+    """Upscale the sources of jobs.
 
     Args:
-        jobs: from `jobs.plan`.
+        jobs: the jobs, such as `jobs.Plan`.
         upscale: the upscaler.
         size: the size of the results.
         compare: whether to write an image of before and after beside each result.
@@ -60,9 +62,11 @@ def run(
     Yields:
         The files that cannot be read, upscaled or written. Errors do not stop the other files.
     """
-    yield from _upscale_images([job for job in jobs if not job.is_video], upscale, size, compare, done)
-    for job in jobs:
-        if job.is_video:
+    for is_video, group in itertools.groupby(jobs, lambda job: job.is_video):
+        if not is_video:
+            yield from _upscale_images(group, jobs.__len__, upscale, size, compare, done)
+            continue
+        for job in group:
             yield from _upscale_video(job, upscale, size, done, video_settings)
 
 
@@ -97,7 +101,7 @@ def make(
         yield Failure(job.source, _why_not_written(job.target, error))
 
 
-def run_comparisons(jobs: Sequence[Job]) -> Iterator[Failure]:
+def run_comparisons(jobs: Iterable[Job]) -> Iterator[Failure]:
     """Write the image of before and after beside each existing result, unless a newer one exists.
 
     Yields:
@@ -125,27 +129,40 @@ def _is_newer(path: str, other: str) -> bool:
 
 
 def _upscale_images(
-    jobs: Sequence[Job], upscale: Upscaler, size: OutputSize, compare: bool, done: Done
+    jobs: Iterator[Job], count: Callable[[], int], upscale: Upscaler, size: OutputSize, compare: bool, done: Done
 ) -> Iterator[Failure]:
     """Upscale an image while the next one is read and the last one is written. Only these three are in memory."""
     with (
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
-        tqdm(total=sum(map(_pixels, jobs)) or None, unit=" pixels", unit_scale=True, disable=None) as progress,
+        tqdm(total=count(), bar_format=_BAR, disable=None) as progress,
     ):
-        reading = collections.deque([reader.submit(_read_first_frame, job.source) for job in jobs[:1]])
+
+        def tell(pixels: float) -> None:
+            progress.update(pixels / math.prod(before.pixels.shape[:2]))
+
         writing = None
-        for number, job in enumerate(jobs):
-            reading.extend(reader.submit(_read_first_frame, job.source) for job in jobs[number + 1 : number + 2])
+        for number, (job, reading) in enumerate(_read_ahead(jobs, reader)):
+            progress.n, progress.total = number, count()
             try:
-                before = reading.popleft().result()
-                after = _compute(job, before, upscale, size, progress.update)
+                before = reading.result()
+                after = _compute(job, before, upscale, size, tell)
             except Exception as error:  # an error of one file must not stop the others
                 yield Failure(job.source, why(error))
             else:
                 yield from _finish(writing)
                 writing = job, writer.submit(_write, job, before, after, compare, done)
         yield from _finish(writing)
+
+
+def _read_ahead(jobs: Iterable[Job], reader: ThreadPoolExecutor) -> Iterator[tuple[Job, Future]]:
+    """Yield each job with its image, while the image of the next job is read."""
+    reading: collections.deque[tuple[Job, Future]] = collections.deque()
+    for job in jobs:
+        reading.append((job, reader.submit(_read_first_frame, job.source)))
+        if len(reading) > 1:
+            yield reading.popleft()
+    yield from reading
 
 
 def _read(source: str) -> LoadedImage:
@@ -164,15 +181,6 @@ def _read_first_frame(source: str) -> LoadedImage:
 def _compute(job: Job, before: LoadedImage, upscale: Upscaler, size: OutputSize, progress: Progress) -> LoadedImage:
     check_size(size.of(*before.pixels.shape[:2], upscale.scale), job.form)
     return upscale_image(before, upscale, size, progress)
-
-
-def _pixels(job: Job) -> int:
-    """Return the number of pixels of an image, or 0 if reading it would take long or fails."""
-    if not is_local(job.source):
-        return 0
-    with contextlib.suppress(Exception):  # errors are reported when the file is read
-        return math.prod(read_size(job.source))
-    return 0
 
 
 def why(error: Exception) -> str:
@@ -252,7 +260,7 @@ def video_failures(job: Job, work: Callable[[], None]) -> Iterator[Failure]:
         yield Failure(job.source, _why_not_written(job.target, error))
 
 
-def write_page(jobs: Sequence[Job], path: str) -> None:
+def write_page(jobs: Iterable[Job], path: str) -> None:
     """Write the page of `comparison.write_page` for the images whose results exist."""
     done = [job for job in jobs if not job.is_video and os.path.exists(job.target)]
     comparison.write_page(path, _views(done, os.path.dirname(path)))

@@ -2,11 +2,10 @@
 
 import collections
 import contextlib
-import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from pyimagesearch import files
 from pyimagesearch.inference import bands, batch, runtimes
 from pyimagesearch.inference.batch import Done, Failure
-from pyimagesearch.inference.jobs import Job
+from pyimagesearch.inference.jobs import Job, Jobs
 from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.inference.upscaling import Upscaler
 from pyimagesearch.inference.video_formats import VideoSettings
@@ -32,7 +31,7 @@ class Task(NamedTuple):
 
 
 _BEGIN = -1
-_MANY = 1000  # files that will have parts for all workers
+_MANY = 100  # files: so many need all workers
 
 
 class _Made(NamedTuple):
@@ -55,7 +54,7 @@ class _Made(NamedTuple):
 
 def run(
     address: str,
-    jobs: Sequence[Job],
+    jobs: Jobs,
     load: Load,
     size: OutputSize,
     compare: bool,
@@ -69,7 +68,7 @@ def run(
 
     Args:
         address: see `workers.connected`.
-        jobs: from `jobs.plan`.
+        jobs: the jobs, such as `jobs.Plan`; at least one.
         load: loads the generator. It is called once by each worker.
         size: see `batch.run`.
         compare: see `batch.run`.
@@ -83,10 +82,8 @@ def run(
     Raises:
         UserError: see `workers.connected` and `workers.Pool.run`.
     """
-    if not jobs:
-        return
-    agenda, progress = _Agenda(jobs), Progress(len(jobs))
     most = None if len(jobs) > _MANY or any(map(_has_parts, jobs)) else len(jobs)
+    agenda, progress = _Agenda(jobs), Progress(jobs)
     with connected(address) as ray, contextlib.closing(progress):
         pool = Pool(ray, Worker, os.getcwd(), load, size, compare, video_settings, cores=cores)
         for outcome in pool.run(agenda, most):
@@ -97,10 +94,10 @@ def run(
 
 
 class _Agenda:
-    """The tasks, images first. A file with parts is begun, then the parts are made, then it is put together."""
+    """The tasks. A file with parts is begun, then the parts are made, then it is put together."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs = itertools.chain(*([job for job in jobs if job.is_video is kind] for kind in (False, True)))
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = iter(jobs)
         self._ready: collections.deque[Task] = collections.deque()
         self._left: collections.Counter[Job] = collections.Counter()  # parts
         self._given_up: set[Job] = set()

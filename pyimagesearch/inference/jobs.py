@@ -2,18 +2,19 @@
 
 import collections
 import contextlib
+import functools
 import glob
 import logging
 import os
 import pathlib
 import posixpath
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from pyimagesearch import remote
 from pyimagesearch.data.image_io import ENDING_FORMATS, FORMATS, IMAGE_ENDINGS
 from pyimagesearch.errors import UserError
-from pyimagesearch.files import find_files, fitting_name, is_local, kinds, printable
+from pyimagesearch.files import count_endings, fitting_name, is_local, kinds, printable, walk_files
 from pyimagesearch.inference.video_formats import (
     ANIMATED_ENDINGS,
     NO_PYAV,
@@ -51,56 +52,105 @@ class Job(NamedTuple):
         return os.path.join(folder, fitting_name(f"{os.path.splitext(name)[0]} compared.png"))
 
 
+class Jobs(Protocol):
+    """Jobs that can be iterated over several times, and their number, which can fall while they are iterated over."""
+
+    def __len__(self) -> int:
+        """Return the number of jobs."""
+
+    def __iter__(self) -> Iterator[Job]:
+        """Yield the jobs."""
+
+
+File = tuple[str, str]
+"""The path of an input, and the path below the output folder that its result has, with the ending of the input."""
+
 AUTO = "auto"
 """Each result has the format of its source, or PNG if that format cannot be written."""
 
 
-def plan(
-    inputs: Sequence[str],
-    output: str,
-    form: str,
-    compare: bool = False,
-    animated: bool = False,
-    video_ending: str = VideoSettings().ending,
-    suffix: str = "",
-) -> list[Job]:
-    """Return a job for each image and video of the inputs.
+class Plan:
+    """The jobs for the images of inputs, then those for the videos.
 
-    Args:
-        inputs: files, folders and patterns such as `scans/*.tif`, local or at addresses. Subfolders are mirrored below
-            `output`.
-        output: the folder of the results, or for a single input the path of the result, local or an address. Files in
-            this folder are not inputs.
-        form: one of `image_io.FORMATS`, or `AUTO`.
-        compare: whether comparisons will be written, too.
-        animated: whether animated images become videos.
-        video_ending: the file name ending of upscaled videos.
-        suffix: is added to the names of results, before the ending.
-
-    Raises:
-        UserError: an input does not exist, is empty or cannot be listed, a result would overwrite an input or another
-            result, or all inputs are videos and PyAV is not installed.
+    Each iteration lists the files anew. If the only input is a folder on this machine, its subfolders are listed one
+    after the other. Memory then does not grow with the number of files.
     """
-    if suffix and is_file_name(output):
-        raise UserError(f"{output}: names the result; a suffix needs an output folder")
-    found: dict[tuple[str, str], str] = {}  # the source of each file and its path below the output folder
-    for source, name in (pair for path in inputs for pair in _find(path, output)):
-        found.setdefault((os.path.realpath(source), name), source)
 
-    def ending(source: str) -> str:
-        is_video = source.lower().endswith(VIDEO_ENDINGS) or (animated and _is_animated(source))
-        return suffix + (video_ending if is_video else FORMATS[_form(source) if form == AUTO else form])
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        output: str,
+        form: str,
+        compare: bool = False,
+        animated: bool = False,
+        video_ending: str = VideoSettings().ending,
+        suffix: str = "",
+    ) -> None:
+        """List and check all files once.
 
-    named = [(source, name, os.path.splitext(name)[0], ending(source)) for (_, name), source in found.items()]
-    counts = collections.Counter(stem + end for _, _, stem, end in named)
-    jobs = [  # the results of a.jpg and a.png keep the whole names
-        Job(source, _place(output, (name if counts[stem + end] > 1 else stem) + end))
-        for source, name, stem, end in named
-    ]
-    if is_file_name(output):
-        jobs = [_only_job(inputs, jobs, output)]
-    _check(jobs, compare)
-    return jobs
+        Args:
+            inputs: files, folders and patterns such as `scans/*.tif`, local or at addresses. Subfolders are mirrored
+                below `output`.
+            output: the folder of the results, or for a single input the path of the result, local or an address. Files
+                in this folder are not inputs.
+            form: one of `image_io.FORMATS`, or `AUTO`.
+            compare: whether comparisons will be written, too.
+            animated: whether animated images become videos.
+            video_ending: the file name ending of upscaled videos.
+            suffix: is added to the names of results, before the ending.
+
+        Raises:
+            UserError: an input does not exist, is empty or cannot be listed, a result would overwrite an input or
+                another result, or all inputs are videos and PyAV is not installed.
+        """
+        if suffix and is_file_name(output):
+            raise UserError(f"{output}: names the result; a suffix needs an output folder")
+        self._inputs, self._output, self._form = inputs, output, form
+        self._is_animated = functools.lru_cache(10_000)(_is_animated) if animated else lambda source: False
+        self._video_ending, self._suffix = video_ending, suffix
+        self._counts = {False: 0, True: 0}  # images and videos
+        for jobs in self._listed(tell=True):
+            _check(jobs, compare)
+            for job in jobs:
+                self._counts[job.is_video] += 1
+        if self._counts[True] == len(self) > 0 and not is_available():
+            raise UserError(f"{printable(next(iter(self)).source)}: {NO_PYAV}")
+
+    def __len__(self) -> int:
+        """Return the number of jobs."""
+        return sum(self._counts.values())
+
+    def __iter__(self) -> Iterator[Job]:
+        """List the files."""
+        for is_video, count in self._counts.items():
+            if count:
+                yield from (job for jobs in self._listed() for job in jobs if job.is_video is is_video)
+
+    def _listed(self, tell: bool = False) -> Iterator[list[Job]]:
+        """Yield jobs, all together whose results could have the same name. `tell`: log which files are left out."""
+        if len(self._inputs) == 1:
+            groups = _find(*self._inputs, self._output, tell)
+        else:
+            groups = [[file for path in self._inputs for group in _find(path, self._output, tell) for file in group]]
+        for group in groups:
+            jobs = self._named(group)
+            yield [_only_job(self._inputs, jobs, self._output)] if is_file_name(self._output) else jobs
+
+    def _named(self, group: Sequence[File]) -> list[Job]:
+        found = {}
+        for source, name in group:
+            found.setdefault((os.path.realpath(source), name), source)
+        named = [(source, name, os.path.splitext(name)[0], self._ending(source)) for (_, name), source in found.items()]
+        counts = collections.Counter(stem + end for _, _, stem, end in named)
+        return [  # the results of a.jpg and a.png keep the whole names
+            Job(source, _place(self._output, (name if counts[stem + end] > 1 else stem) + end))
+            for source, name, stem, end in named
+        ]
+
+    def _ending(self, source: str) -> str:
+        is_video = source.lower().endswith(VIDEO_ENDINGS) or self._is_animated(source)
+        form = _form(source) if self._form == AUTO else self._form
+        return self._suffix + (self._video_ending if is_video else FORMATS[form])
 
 
 def _form(path: str) -> str:
@@ -141,8 +191,6 @@ def _only_job(inputs: Sequence[str], jobs: Sequence[Job], output: str) -> Job:
 
 
 def _check(jobs: Sequence[Job], compare: bool) -> None:
-    if all(job.is_video for job in jobs) and not is_available():
-        raise UserError(f"{printable(jobs[0].source)}: {NO_PYAV}")
     sources, targets = {os.path.realpath(job.source) for job in jobs}, {}
     for job in jobs:
         for target in (job.target, job.comparison) if compare else (job.target,):
@@ -160,17 +208,18 @@ def _is_animated(path: str) -> bool:
     return False
 
 
-def _find(path: str, output: str) -> list[tuple[str, str]]:
-    """Return the files of an input, each with the path of its result below the output folder."""
+def _find(path: str, output: str, tell: bool) -> Iterator[list[File]]:
+    """Yield the files of an input. `tell`: log which files are left out."""
     if not is_local(path):
-        return _find_remote(path, output)
-    if os.path.isdir(path):
-        return [(file, os.path.relpath(file, path)) for file in _below(path, output)]
-    files = [path] if os.path.exists(path) else _matching(path, output)
-    return [(file, os.path.basename(file)) for file in files]
+        yield _find_remote(path, output, tell)
+    elif os.path.isdir(path):
+        yield from _below(path, output, tell)
+    else:
+        files = [path] if os.path.exists(path) else _matching(path, output, tell)
+        yield [(file, os.path.basename(file)) for file in files]
 
 
-def _matching(pattern: str, output: str) -> list[str]:
+def _matching(pattern: str, output: str, tell: bool) -> list[str]:
     """Return the images and videos that match a pattern. Leave out earlier results if there are other files."""
     literal, parts = "", list(pathlib.PurePath(pattern).parts)
     while parts and os.path.exists(os.path.join(literal, parts[0])):  # a folder can have a name like "[2020]"
@@ -180,24 +229,31 @@ def _matching(pattern: str, output: str) -> list[str]:
     if not files:
         raise UserError(f"{pattern}: no such file or folder")
     readable = [file for file in files if file.lower().endswith(ENDINGS)]
-    _tell_unread(pattern, [file for file in files if not file.lower().endswith(ENDINGS)])
+    if tell:
+        _tell_unread(pattern, count_endings(file for file in files if not file.lower().endswith(ENDINGS)))
     if not readable:
         raise UserError(f"{pattern}: no matching file ends with {', '.join(ENDINGS)}")
     return [file for file in readable if not _lies_in(file, output)] or readable
 
 
-def _below(folder: str, output: str) -> list[str]:
-    """Return the images and videos of a folder, without earlier results."""
+def _below(folder: str, output: str, tell: bool) -> Iterator[list[File]]:
+    """Yield the images and videos of each subfolder, without earlier results."""
     _refuse_same(folder, output)
-    files, others = ([file for file in files if not _lies_in(file, output)] for files in find_files(folder, ENDINGS))
-    if not files:
+    is_empty, others = True, collections.Counter()
+    for found in walk_files(folder, ENDINGS):
+        files, unread = ([file for file in files if not _lies_in(file, output)] for files in found)
+        others += count_endings(unread)
+        if files:
+            is_empty = False
+            yield [(file, os.path.relpath(file, folder)) for file in files]
+    if is_empty:
         raise UserError(f"{folder}: no file in it ends with {', '.join(ENDINGS)}")
-    _tell_unread(folder, others)
-    return files
+    if tell:
+        _tell_unread(folder, others)
 
 
-def _find_remote(address: str, output: str) -> list[tuple[str, str]]:
-    """Return what `_find` does, for an input at an address."""
+def _find_remote(address: str, output: str, tell: bool) -> list[File]:
+    """Return the files of an input at an address."""
     _refuse_same(address, output)
     found, folder = remote.find(address), address.rstrip("/") + "/"
     if not found:
@@ -206,7 +262,8 @@ def _find_remote(address: str, output: str) -> list[tuple[str, str]]:
     wanted = [file for file in found if file.lower().endswith(ENDINGS) and ".." not in names[file].split("/")]
     if not wanted:
         raise UserError(f"{address}: no file there ends with {', '.join(ENDINGS)}")
-    _tell_unread(address, [file for file in found if file not in set(wanted)])
+    if tell:
+        _tell_unread(address, count_endings(set(found) - set(wanted)))
     return [(file, names[file]) for file in wanted if not _lies_in(file, output)]
 
 
@@ -215,9 +272,9 @@ def _refuse_same(folder: str, output: str) -> None:
         raise UserError(f"{output}: is the input and the output at once; give another output folder")
 
 
-def _tell_unread(place: str, files: Sequence[str]) -> None:
-    if files:
-        logging.info("%s: left out files of other types: %s", printable(place), kinds(files))
+def _tell_unread(place: str, counts: collections.Counter[str]) -> None:
+    if counts:
+        logging.info("%s: left out files of other types: %s", printable(place), kinds(counts))
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -1,5 +1,6 @@
 """Records of how each result was made, so that a second run makes only results whose source or settings changed."""
 
+import collections
 import contextlib
 import enum
 import hashlib
@@ -13,13 +14,17 @@ import tensorflow as tf
 from pyimagesearch import remote
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import is_local, printable, write_text
+from pyimagesearch.inference.jobs import Job, Jobs
 from pyimagesearch.inference.sizes import NATURAL, OutputSize
 
 NAME = ".srgan-results.jsonl"
-"""The file in a local folder of results. It has a line for each result; the last line of a result counts."""
+"""The file in each local folder of results. It has a line for each result; the last line of a result counts."""
 
 REMOTE_FOLDER = ".srgan-results"
 """The folder at an address of results. It has a file of one line for each result."""
+
+
+_FOLDERS = 100  # whose records are in memory
 
 
 class State(enum.Enum):
@@ -67,7 +72,7 @@ def _sha256(path: str) -> str:
 
 
 class Results:
-    """The results in a folder, with their sources and settings."""
+    """The results in a folder and its subfolders, with their sources and settings."""
 
     def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
         """Read the records of the folder.
@@ -81,12 +86,9 @@ class Results:
         """
         self.folder = folder
         self.settings = dict(settings)
-        self.path = os.path.join(folder, NAME)
-        self._known: dict[str, dict[str, Any]] = {}
-        self._sources: dict[str, list[Any] | None] = {}
-        lines = self._read()
-        if lines > 2 * len(self._known):
-            self._shorten()
+        self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()  # by folder
+        self._sources: dict[str, list[Any] | None] = {}  # of the results that are being made
+        self._records_of(os.path.join(folder, ""))
 
     def state(self, source: str, target: str) -> State:
         """Return the state of the result `target` of `source`.
@@ -95,56 +97,100 @@ class Results:
             source: the path of the input.
             target: the path of the result.
         """
-        self._sources[target] = made_of = _identity(source)
         result = _identity(target)
         if not result:
             return State.MISSING
-        known = self._known.get(self._name(target))
+        known = self._records_of(target).get(self._name(target))
         if not known or known["result"] != result[1:]:
             return State.FOREIGN
-        same = known["source"] == made_of and known["settings"] == self.settings
+        same = known["source"] == _identity(source) and known["settings"] == self.settings
         return State.CURRENT if same else State.OUTDATED
 
-    def note(self, source: str, target: str) -> None:
-        """Record that `target` has been made from `source`, in the version of `source` at the call of `state`.
+    def begin(self, source: str, target: str) -> None:
+        """Remember the version of `source`, from which `target` will be made."""
+        self._sources[target] = _identity(source)
 
-        Args:
-            source: the path of the input.
-            target: the path of the result.
-        """
-        made_of = self._sources.get(target) or _identity(source)
+    def note(self, source: str, target: str) -> None:
+        """Record that `target` has been made from `source`, in its version at the call of `begin`, if there was one."""
+        made_of = self._sources.pop(target, None) or _identity(source)
         entry = {"result": _identity(target)[1:], "source": made_of, "settings": self.settings}
         name = self._name(target)
-        self._known[name] = entry
+        self._records_of(target)[name] = entry
         if not is_local(self.folder):
             remote.write(f"{self.folder}/{REMOTE_FOLDER}/{name}.json", _line(name, entry).encode())
             return
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open(os.path.join(os.path.dirname(target), NAME), "a", encoding="utf-8") as file:
             file.write(_line(name, entry))
 
     def _name(self, target: str) -> str:
-        return os.fsencode(os.path.relpath(target, self.folder)).decode(errors="backslashreplace")
+        relative = os.path.basename(target) if is_local(self.folder) else os.path.relpath(target, self.folder)
+        return os.fsencode(relative).decode(errors="backslashreplace")
 
-    def _read(self) -> int:
-        """Read all complete lines, and return their number."""
-        count = 0
-        for line in self._lines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                name, entry = json.loads(line)
-                self._known[name] = {key: entry[key] for key in ("result", "source", "settings")}
-                count += 1
-        return count
+    def _records_of(self, target: str) -> dict[str, Any]:
+        """Return the records of the folder of a result, or of the whole address."""
+        folder = os.path.dirname(target) if is_local(self.folder) else self.folder
+        if folder not in self._known:
+            self._known[folder] = _read(folder)
+            if len(self._known) > _FOLDERS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(folder)
+        return self._known[folder]
 
-    def _lines(self) -> Iterator[bytes]:
-        if not is_local(self.folder):
-            yield from remote.read_all(f"{self.folder}/{REMOTE_FOLDER}")
-            return
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            yield from file
 
-    def _shorten(self) -> None:
-        """Remove lines that later lines have replaced."""
-        write_text(self.path, "".join(_line(name, entry) for name, entry in self._known.items()))
+class Wanted:
+    """The jobs whose results are missing or outdated, or with `overwrite` all jobs.
+
+    Attributes:
+        kept: how many results are kept, by their state, as counted in the last iteration.
+    """
+
+    def __init__(self, jobs: Jobs, made: Mapping[bool, Results], overwrite: bool) -> None:
+        """Choose among jobs.
+
+        Args:
+            jobs: the jobs.
+            made: the results of images, and under True those of videos.
+            overwrite: whether all results are made again.
+        """
+        self._jobs, self._made, self._overwrite = jobs, made, overwrite
+        self.kept: collections.Counter[State] = collections.Counter()
+
+    def __len__(self) -> int:
+        """Return the number of jobs without those that were found to be kept."""
+        return len(self._jobs) - self.kept.total()
+
+    def __iter__(self) -> Iterator[Job]:
+        """Look at each result."""
+        self.kept.clear()
+        for job in self._jobs:
+            made = self._made[job.is_video]
+            state = made.state(*job)
+            if self._overwrite or state in (State.MISSING, State.OUTDATED):
+                made.begin(*job)
+                yield job
+            else:
+                self.kept[state] += 1
+
+
+def _read(folder: str) -> dict[str, Any]:
+    """Read the records of a folder by the names of the results. Remove lines that later lines have replaced."""
+    known, count = {}, 0
+    for line in _lines(folder):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            name, entry = json.loads(line)
+            known[name] = {key: entry[key] for key in ("result", "source", "settings")}
+            count += 1
+    if is_local(folder) and count > 2 * len(known):
+        write_text(os.path.join(folder, NAME), "".join(_line(name, entry) for name, entry in known.items()))
+    return known
+
+
+def _lines(folder: str) -> Iterator[bytes]:
+    if not is_local(folder):
+        yield from remote.read_all(f"{folder}/{REMOTE_FOLDER}")
+        return
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, NAME), "rb") as file:
+        yield from file
 
 
 def _identity(path: str) -> list[Any] | None:

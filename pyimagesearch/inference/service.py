@@ -129,7 +129,7 @@ class Service:
         for number, source in enumerate(sources):
             try:
                 pixels += self.check_image(source)
-                planned += jobs.plan([source], os.path.join(folder, str(number)), form)
+                planned += jobs.Plan([source], os.path.join(folder, str(number)), form)
             except UserError as error:
                 failures.append(str(error))
         return planned, pixels, failures
@@ -151,7 +151,7 @@ class Service:
             StopRequest: the user has stopped the computation or has left.
         """
         with session.computation() as folder, self._strategy.scope(), _told(source):
-            (job,) = jobs.plan([source], folder, "png", animated=True)
+            (job,) = jobs.Plan([source], folder, "png", animated=True)
             if not job.is_video:
                 raise UserError("is not a video; upscale it as an image")
             upscale = self._watched(name, 1, _Work(session, self._check_video(source), tell))

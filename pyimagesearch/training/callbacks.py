@@ -191,9 +191,9 @@ def _compile(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 COLUMNS = (
     *("stage", "epoch", "step"),
     *("pixel_loss", "g_loss", "content_loss", "adversarial_loss"),
-    *("unit_loss", "l1_loss", "reduced_loss", "grid_loss"),
+    *("l1_loss", "reduced_loss", "grid_loss"),
     *("d_loss", "d_real", "d_fake", "d_right"),
-    *("content_share", "adversarial_share", "unit_share", "l1_share", "reduced_share", "grid_share"),
+    *("content_share", "adversarial_share", "l1_share", "reduced_share", "grid_share"),
     *("g_rate", "d_rate", "images_per_second"),
     *("val_psnr", "val_ssim", "val_perceptual_distance", "val_grid", "val_detail"),
 )

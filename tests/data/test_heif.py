@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 import create_tfrecords
 from pyimagesearch.data.image_io import ImageError, read_image, read_rgb, read_size, write_image
 from pyimagesearch.inference import batch
-from pyimagesearch.inference.jobs import plan
+from pyimagesearch.inference.jobs import Plan
 
 RGB = cv2.resize(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8), (96, 64))  # smooth, [64, 96, 3]
 LOSSLESS = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
@@ -133,7 +133,7 @@ def test_a_folder_of_a_phone_is_upscaled(tmp_path):
         return np.repeat(np.repeat(lr, 2, 0), 2, 1)
 
     twice.scale = 2
-    jobs = plan([str(folder)], str(tmp_path / "out"), "png")
+    jobs = Plan([str(folder)], str(tmp_path / "out"), "png")
     failures = {failure.source.rpartition("/")[2]: failure.reason for failure in batch.run(jobs, twice)}
     assert failures.keys() == {"cut.heic", "new.jxl"} and failures["new.jxl"].startswith("JPEG XL is not supported")
     results = {path.name: read_image(str(path)).pixels for path in (tmp_path / "out").iterdir()}

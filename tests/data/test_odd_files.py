@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms
 
 import inference
 from pyimagesearch.data.image_io import FORMATS, ImageError, read_image, read_size, write_image
-from pyimagesearch.inference.jobs import plan
+from pyimagesearch.inference.jobs import Plan
 
 LEFT, RIGHT = (200, 120, 40), (40, 80, 160)
 RGB = np.repeat(np.array([[LEFT] * 12 + [RIGHT] * 12], np.uint8), 20, axis=0)
@@ -329,7 +329,7 @@ def test_every_odd_file_becomes_a_result_of_its_own_colours(files, form, capsys)
     assert f"{len(means)} results written" in out and len(err.splitlines()) == len(reasons)
     for path, reason in reasons.items():
         assert re.search(f"^inference.py: {re.escape(path)}: .*{re.escape(reason)}", err, re.MULTILINE)
-    jobs = plan([str(root / "files")], output, form)
+    jobs = Plan([str(root / "files")], output, form)
     wrong = []
     for source, target in jobs:
         if source in reasons:

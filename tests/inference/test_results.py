@@ -11,7 +11,8 @@ from conftest import random_image, randomize, save
 import inference
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import results
-from pyimagesearch.inference.results import Results, State
+from pyimagesearch.inference.jobs import Job
+from pyimagesearch.inference.results import Results, State, Wanted
 from pyimagesearch.inference.sizes import OutputSize
 from pyimagesearch.srgan import SRGAN
 
@@ -50,10 +51,37 @@ def test_results_that_were_changed_or_come_from_elsewhere_are_foreign(place):
 
 def test_a_source_that_changes_while_its_result_is_made_is_noticed(place):
     made = Results("out", {"share": 0.5})
-    made.state("a.png", "out/a.png")
+    made.begin("a.png", "out/a.png")
     save(place / "a.png", random_image(10, 12))
     made.note("a.png", "out/a.png")
     assert Results("out", {"share": 0.5}).state("a.png", "out/a.png") is State.OUTDATED
+
+
+def test_each_folder_has_the_records_of_its_results(place):
+    made = Results("out", {"share": 0.5})
+    targets = [f"out/{number}/a.png" for number in range(2 * results._FOLDERS)]
+    for target in targets:
+        os.makedirs(os.path.dirname(target))
+        shutil.copy("a.png", target)
+        made.note("a.png", target)
+    assert len(made._known) == results._FOLDERS
+    for again in (made, Results("out", {"share": 0.5})):
+        assert {again.state("a.png", target) for target in targets} == {State.CURRENT}
+    shutil.move("out/7", "elsewhere")
+    assert Results("elsewhere", {"share": 0.5}).state("a.png", "elsewhere/a.png") is State.CURRENT
+
+
+def test_the_wanted_jobs_are_those_without_a_current_result(place):
+    (place / "out" / "b.png").write_text("by hand")
+    jobs = [Job("a.png", "out/a.png"), Job("a.png", "out/b.png"), Job("a.png", "out/c.png")]
+    made = {False: Results("out", {"share": 0.5})}
+    wanted = Wanted(jobs, made, overwrite=False)
+    assert len(wanted) == 3
+    for _ in range(2):
+        assert list(wanted) == jobs[2:]
+        assert len(wanted) == 1 and wanted.kept == {State.CURRENT: 1, State.FOREIGN: 1}
+    everything = Wanted(jobs, made, overwrite=True)
+    assert list(everything) == jobs and len(everything) == 3
 
 
 @pytest.mark.parametrize("damage", [b'["out/a.p', b"\xff\xfe\0", b"[]\n", b'["b.png", {}]\n', b'["b.png", 7]\n', b"\n"])
