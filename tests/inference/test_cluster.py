@@ -177,7 +177,7 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written_and_the_next_run_goes
         processes = family(process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
-    assert process.returncode == 130 and "inference.py: stopping; complete files are kept\n" in said
+    assert process.returncode == 130 and "inference.py: stopping; unfinished files are removed\n" in said
     assert processes and running(processes) == []
     made = contents(out)
     assert 3 <= len(made) < 28 and not [name for name in made if "unfinished" in name]
@@ -215,6 +215,7 @@ def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(model, photo
 def test_two_nodes_make_what_one_machine_makes_when_one_of_them_is_removed(model, photos, monkeypatch):
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the workers of the nodes
     monkeypatch.chdir(photos.parent)
     for number in range(20):
         save(photos / f"large {number}.png", random_image(200, 200, number))
