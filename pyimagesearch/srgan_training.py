@@ -261,18 +261,26 @@ class SRGANTraining(keras.Model):
 
     def _adversarial_loss(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         """Return the adversarial loss: it is small if the discriminator takes generated images for photographs."""
-        # Stateless: the generator's step must not move the discriminator's own statistics.
-        discriminator = self.discriminator
-        logits, _ = discriminator.stateless_call(
-            discriminator.trainable_variables,
-            discriminator.non_trainable_variables,
-            tf.concat([hr, sr], axis=0),
-            training=True,
-        )
-        real, fake = tf.split(logits, 2)
+        real, fake = self._logits(hr, sr)
         if self.recipe.relativistic:
             return self.losses_by_name["relativistic_loss"](fake, real)
         return self.losses_by_name["bce_loss"](tf.ones_like(fake), fake)
+
+    def _logits(self, hr: tf.Tensor, sr: tf.Tensor) -> list[tf.Tensor]:
+        """Return the logits of photographs and of generated images. The discriminator keeps its own statistics.
+
+        Only batch normalization needs both in one batch, as in the discriminator's step. Without it, the backward pass
+        leaves out the photographs.
+        """
+        network = self.discriminator
+
+        def discriminate(images: tf.Tensor) -> tf.Tensor:
+            variables = network.trainable_variables, network.non_trainable_variables
+            return network.stateless_call(*variables, images, training=True)[0]
+
+        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
+            return tf.split(discriminate(tf.concat([hr, sr], axis=0)), 2)
+        return [discriminate(hr), discriminate(sr)]
 
     def _shift(self, number: int, *images: tf.Tensor) -> list[tf.Tensor]:
         """Crop images [B, H, W, 3] at a random offset to a height and width that are `max_shift` pixels smaller.

@@ -252,6 +252,20 @@ def test_the_unit_loss_compares_the_last_layer_after_its_activation():
     assert float(content_loss) == pytest.approx(float(plain + 0.4 * unit), rel=1e-4)
 
 
+@pytest.mark.parametrize("patch", [False, True])
+def test_the_logits_are_those_of_both_images_in_one_batch(patch):
+    stage, (_, hr) = gan(patch=patch), batch()
+    hr = tf.cast(hr, tf.float32)
+    sr = 0.5 * hr + 40
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(sr)
+        one, two = stage._logits(hr, sr)
+        expected_one, expected_two = tf.split(stage.discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
+    np.testing.assert_allclose(one, expected_one, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(two, expected_two, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tape.gradient(two, sr), tape.gradient(expected_two, sr), rtol=1e-3, atol=1e-6)
+
+
 def test_results_are_reduced_against_photographs_instead_of_noisy_inputs():
     stage = modern_gan()
     lr, hr = batch()
