@@ -25,7 +25,6 @@ from PIL import Image
 from pyimagesearch import devices, readers
 from pyimagesearch.data.image_io import read_image
 from pyimagesearch.inference import batch, cluster, generators, runtimes, upscaling
-from pyimagesearch.inference.cluster import Load
 from pyimagesearch.inference.jobs import Job, Jobs, Plan
 from pyimagesearch.inference.sizes import NATURAL
 from pyimagesearch.workers import LOCAL, Pool, Progress, connected
@@ -38,13 +37,6 @@ def load() -> upscaling.Upscaler:
     """Load the fast generator, with the runtime and the precision that are the default of this machine."""
     generator = generators.load_generator(str(ROOT / "weights" / "fast.keras"))
     return upscaling.Upscaler(generator, runtimes.choose_runtime("auto"), devices.choose_precision("auto"))
-
-
-def load_on_one_core() -> upscaling.Upscaler:
-    """Load the fast generator as `load` does, and keep this process, with its reading and writing, on one core."""
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), {0})
-    return load()
 
 
 def make_images(folder: str, count: int, side: int) -> None:
@@ -67,7 +59,7 @@ def alone(jobs: Jobs) -> float:
     return rate(times)
 
 
-def on_workers(jobs: Jobs, workers: int, cores: int, load: Load = load) -> float:
+def on_workers(jobs: Jobs, workers: int, cores: int) -> float:
     """Return the images a second of workers on Ray."""
     times = []
     with connected(LOCAL) as ray:
@@ -126,8 +118,8 @@ def main() -> None:
     parser.add_argument("--listed", type=readers.positive_int, default=1_000_000, help="files to list (%(default)s)")
     args = parser.parse_args()
     ways: dict[str, Callable[[Jobs], float]] = {
-        "one worker on one core": lambda jobs: on_workers(jobs, 1, 1, load_on_one_core),
-        "two workers on two cores": lambda jobs: on_workers(jobs, 2, 1),
+        "one worker with one core": lambda jobs: on_workers(jobs, 1, 1),
+        "two workers with one core each": lambda jobs: on_workers(jobs, 2, 1),
         f"one worker with {CORES} cores": lambda jobs: on_workers(jobs, 1, CORES),
         f"without Ray, {CORES} cores": alone,
     }
