@@ -132,7 +132,7 @@ def learn(
     raise AssertionError("training batches are endless")
 
 
-def pair_loss(discriminator: keras.Model, hr: tf.Tensor, sr: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def pair_loss(discriminator: keras.Model, hr: tf.Tensor, sr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the relativistic loss, and for each pair whether the photograph has the higher mean logit."""
     real, fake = tf.split(discriminator(tf.concat([hr, sr], axis=0), training=True), 2)
     means = (tf.reduce_mean(logits, axis=range(1, logits.shape.rank)) for logits in (real, fake))
