@@ -57,7 +57,8 @@ def use_threads(count: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(count)
     cv2.setNumThreads(count)
     if importlib.util.find_spec("openvino"):
-        _core().set_property("CPU", {"INFERENCE_NUM_THREADS": count})
+        # Pinned threads of several processes would share the first cores.
+        _core().set_property("CPU", {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": False})
 
 
 _thread = threading.local()

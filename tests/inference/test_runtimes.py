@@ -117,3 +117,18 @@ def test_without_openvino_tensorflow_computes(monkeypatch):
     assert runtimes.choose_runtime("auto") == "tensorflow"
     with pytest.raises(UserError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")
+
+
+THREADS = """
+from pyimagesearch.inference import runtimes
+runtimes.use_threads(1)
+core = runtimes._core()
+print(core.get_property("CPU", "INFERENCE_NUM_THREADS"), core.get_property("CPU", "ENABLE_CPU_PINNING"))
+"""
+
+
+@needs_openvino
+def test_processes_with_few_threads_do_not_all_compute_on_the_first_cores():
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.split() == ["1", "False"]
