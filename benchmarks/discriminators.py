@@ -7,32 +7,24 @@ Example:
 """
 
 import argparse
-import dataclasses
-import pathlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pyimagesearch import cli  # before TensorFlow, to suppress its messages
+from gan_step import RECIPES  # it finds the package and suppresses messages of TensorFlow
 
 # isort: split
 import keras
 import tensorflow as tf
 from keras import KerasTensor, layers
 
-from pyimagesearch import devices, readers
-from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Config
+from pyimagesearch import cli, devices, readers
+from pyimagesearch.config import SHIPPED_GENERATORS, Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data_preprocess import load_dataset
 from pyimagesearch.inference import generators
 from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
 
-SHIPPED = PRESETS["shipped"]
-TUTORIAL = dataclasses.replace(
-    SHIPPED, discriminator="image", disc_blocks=4, spectral_norm=False, discriminator_optimizer="adam"
-)
 BATCH = 8
 HELD_OUT = 32  # batches
 
@@ -66,9 +58,9 @@ def unet_discriminator(feature_maps: int) -> keras.Model:
 
 
 DISCRIMINATORS: dict[str, tuple[Config, Callable[[Config], keras.Model]]] = {
-    "the tutorial's": (TUTORIAL, builders.build_discriminator),
-    "patch (shipped)": (SHIPPED, builders.build_discriminator),
-    "U-Net, 32 feature maps": (SHIPPED, lambda config: unet_discriminator(32)),
+    "the tutorial's": (RECIPES["the tutorial's discriminator"], builders.build_discriminator),
+    "patch (shipped)": (RECIPES["shipped"], builders.build_discriminator),
+    "U-Net, 32 feature maps": (RECIPES["shipped"], lambda config: unet_discriminator(32)),
 }
 
 
