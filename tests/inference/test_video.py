@@ -885,8 +885,13 @@ video.onseeked = async () => {{
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
-  const colour = context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data;
+  let colour;
+  for (let tries = 0; tries < 500; tries++) {{ // a busy machine paints the frame some time after the event
+    context.drawImage(video, 0, 0);
+    colour = context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data;
+    if (colour[0] > 100) break;
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }}
   await video.play();
   tell([video.videoWidth, video.videoHeight, video.duration.toFixed(2), ...colour]);
 }};
@@ -901,7 +906,7 @@ class Listener(http.server.BaseHTTPRequestHandler):
             self.server.told.extend(self.path.removeprefix("/told?").split("&"))
             self.server.has_told.set()
         elif self.path == "/wait":
-            self.server.has_told.wait(20)
+            self.server.has_told.wait(40)
         self.send_response(204)
         self.end_headers()
 
