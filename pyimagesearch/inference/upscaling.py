@@ -22,8 +22,8 @@ from pyimagesearch.inference.consistency import hold_colours, project
 from pyimagesearch.inference.generators import (
     fold_batch_norm,
     load_interpolated,
-    pack_last_convolution,
     scaling_factor,
+    shuffle_last,
     split,
 )
 from pyimagesearch.inference.runtimes import choose_runtime, compile_network, count_devices, describe, threads
@@ -116,7 +116,7 @@ class Upscaler:
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
         trunk, head, self.trunk_reach, self.head_reach = split(folded)
         if devices.is_cpu():
-            head = pack_last_convolution(head, self.scale)
+            head = shuffle_last(head)
         self.trunk, self.head = (compile_network(network, runtime, precision) for network in (trunk, head))
         self.reach = self.trunk_reach + self.head_reach
         self.faithful = faithful

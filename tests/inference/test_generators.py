@@ -8,7 +8,6 @@ from conftest import randomize
 from pyimagesearch.config import SHIPPED_GENERATORS, Paths
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import generators
-from pyimagesearch.layers import PackedConv2D
 from pyimagesearch.srgan import SRGAN
 
 
@@ -121,15 +120,38 @@ def test_without_batch_normalization_a_generator_computes_the_same():
     assert np.std(generator(lr)) > 1
 
 
-@pytest.mark.parametrize(("scale", "changes"), [(2, False), (4, True), (8, True)])
-def test_a_packed_last_convolution_computes_the_same(scale, changes):
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_head_with_its_shuffle_last_computes_the_same(scale):
     generator = SRGAN.generator(scale, 4, 0)
     randomize(generator)
     head = generators.split(generator).head
-    packed = generators.pack_last_convolution(head, scale)
-    assert any(isinstance(layer, PackedConv2D) for layer in packed.layers) == changes
+    changed = generators.shuffle_last(head)
+    convolutions = [layer for layer in changed.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert convolutions[-1].filters == 12 and convolutions[-1].kernel_size == (5, 5)
     features = np.random.default_rng(0).normal(size=(1, 5, 7, 4)).astype("float32")
-    np.testing.assert_allclose(packed(features), head(features), atol=1e-2)
+    np.testing.assert_allclose(changed(features), head(features), atol=1e-2)
+    assert np.std(head(features)) > 1
+
+
+@pytest.mark.parametrize(
+    ("between", "last", "adds"),
+    [
+        (keras.layers.LeakyReLU, {}, False),
+        (keras.layers.PReLU, {}, False),  # a slope for each pixel
+        (keras.layers.Identity, {"kernel_size": 4}, False),
+        (keras.layers.Identity, {"padding": "valid"}, False),
+        (keras.layers.Identity, {"filters": 1}, True),
+        (keras.layers.UpSampling2D, {}, False),
+    ],
+)
+def test_a_head_of_another_form_stays_as_it_is(between, last, adds):
+    features = keras.Input((8, 8, 4))
+    x = features if between is keras.layers.UpSampling2D else keras.ops.depth_to_space(features, 2)
+    if between is not keras.layers.Identity:
+        x = between()(x)
+    sr = keras.layers.Conv2D(**{"filters": 3, "kernel_size": 3, "padding": "same", **last})(x)
+    head = keras.Model(features, keras.layers.Add()([sr, x]) if adds else sr)
+    assert generators.shuffle_last(head) is head
 
 
 def test_in_16_bits_both_ends_stay_float32():
