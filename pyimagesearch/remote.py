@@ -16,22 +16,41 @@ if TYPE_CHECKING:
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # the names in S3, GCS and others
 
 
-def find(address: str) -> list[str]:
-    """Return the sorted addresses of a file, of all files below a folder, or of those that match a pattern.
+def walk(address: str) -> Iterator[list[str]]:
+    """Find a file, all files below a folder, or the files that match a pattern.
 
     Args:
         address: such as `s3://BUCKET/FOLDER` or `s3://BUCKET/FOLDER/*.png`.
 
-    Returns:
-        An empty list if there is none.
+    Yields:
+        The sorted addresses of the files of one folder after the other, so that few are in memory.
 
     Raises:
         UserError: the place cannot be listed.
     """
     with _told(f"{address}: cannot be listed"):
         system, path = _opened(address)
-        paths = system.glob(path) if has_magic(path) and not system.exists(path) else system.find(path)
-        return [system.unstrip_protocol(found) for found in sorted(paths)]
+        is_pattern = has_magic(path) and not system.exists(path)
+        for files in [system.glob(path)] if is_pattern else _walk(system, path):
+            yield sorted(map(system.unstrip_protocol, files))
+
+
+def _walk(system: "AbstractFileSystem", path: str) -> Iterator[list[str]]:
+    is_empty, folders = True, [path]
+    while folders:
+        folder = folders.pop()
+        files, inner = [], []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in system.ls(folder, detail=True):
+                kind = inner if entry["type"] == "directory" else files
+                kind.append(entry["name"])
+        folders += sorted({name for name in inner if name.rstrip("/") != folder.rstrip("/")}, reverse=True)
+        files = [name for name in files if not name.endswith("/")]  # an object that stands for a folder
+        is_empty = is_empty and not files
+        yield files
+        system.invalidate_cache(folder)  # until now, `version` has used the listing
+    if is_empty and system.isfile(path):  # HTTP does not list a file
+        yield [path]
 
 
 def version(address: str) -> list[Any] | None:
@@ -50,14 +69,14 @@ def version(address: str) -> list[Any] | None:
 
 
 def read_all(folder: str) -> list[bytes]:
-    """Return the contents of all files below a folder.
+    """Return the contents of all files in a folder, without its subfolders.
 
     Raises:
         UserError: the folder cannot be read.
     """
     with _told(f"{folder}: cannot be read"):
         system, path = _opened(folder)
-        paths = system.find(path)
+        paths = system.find(path, maxdepth=1) or system.find(f"{path}/none")  # which raises if there is no such bucket
         return list(system.cat(paths, on_error="omit").values()) if paths else []
 
 

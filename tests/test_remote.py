@@ -77,6 +77,22 @@ def test_a_folder_of_a_bucket_becomes_the_bytes_of_a_local_folder(bucket, model,
         assert content(bucket, key) == (tmp_path / key).read_bytes()
 
 
+def test_folders_are_listed_one_after_the_other(bucket, tmp_path):
+    for key in ("in/b/c/deep.png", "in/top.png", "in/a/first.png", "in/a/second.png"):
+        put(bucket, tmp_path, key)
+    bucket.put_object(Bucket="photos", Key="in/empty/", Body=b"")  # stands for a folder
+    system = fsspec.filesystem("s3")
+    listed = []
+    for found in remote.walk("s3://photos/in"):
+        listed.append([file.removeprefix("s3://photos/in/") for file in found])
+        assert len(system.dircache) == 1
+    assert [found for found in listed if found] == [["top.png"], ["a/first.png", "a/second.png"], ["b/c/deep.png"]]
+    assert list(remote.walk("s3://photos/in/top.png")) == [["s3://photos/in/top.png"]]
+    assert list(remote.walk("s3://photos/in/a/*.png")) == [
+        ["s3://photos/in/a/first.png", "s3://photos/in/a/second.png"]
+    ]
+
+
 @pytest.fixture
 def written(capsys):
     """Return a function that returns how many results the last command has written."""

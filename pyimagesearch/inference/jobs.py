@@ -72,8 +72,8 @@ AUTO = "auto"
 class Plan:
     """The jobs for the images of inputs, then those for the videos.
 
-    Each iteration lists the files anew. If the only input is a folder on this machine, its subfolders are listed one
-    after the other. Memory then does not grow with the number of files.
+    Each iteration lists the files anew. If the only input is a folder, its subfolders are listed one after the other.
+    Memory then does not grow with the number of files.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ def _is_animated(path: str) -> bool:
 def _find(path: str, output: str, tell: bool) -> Iterator[list[File]]:
     """Yield the files of an input. `tell`: log which files are left out."""
     if not is_local(path):
-        yield _find_remote(path, output, tell)
+        yield from _below_remote(path, output, tell)
     elif os.path.isdir(path):
         yield from _below(path, output, tell)
     else:
@@ -252,19 +252,26 @@ def _below(folder: str, output: str, tell: bool) -> Iterator[list[File]]:
         _tell_unread(folder, others)
 
 
-def _find_remote(address: str, output: str, tell: bool) -> list[File]:
-    """Return the files of an input at an address."""
+def _below_remote(address: str, output: str, tell: bool) -> Iterator[list[File]]:
+    """Yield the files of an input at an address, one folder after the other."""
     _refuse_same(address, output)
-    found, folder = remote.find(address), address.rstrip("/") + "/"
-    if not found:
+    folder = address.rstrip("/") + "/"
+    is_missing, is_empty, others = True, True, collections.Counter()
+    for found in remote.walk(address):
+        files, unread = [], []
+        for file in found:
+            name = file.removeprefix(folder) if file.startswith(folder) else posixpath.basename(file)
+            is_image = file.lower().endswith(ENDINGS) and ".." not in name.split("/")
+            (files if is_image else unread).append((file, name))
+        is_missing, is_empty = is_missing and not found, is_empty and not files
+        others += count_endings(file for file, _ in unread)
+        yield [(file, name) for file, name in files if not _lies_in(file, output)]
+    if is_missing:
         raise UserError(f"{address}: no such file or folder")
-    names = {file: file.removeprefix(folder) if file.startswith(folder) else posixpath.basename(file) for file in found}
-    wanted = [file for file in found if file.lower().endswith(ENDINGS) and ".." not in names[file].split("/")]
-    if not wanted:
+    if is_empty:
         raise UserError(f"{address}: no file there ends with {', '.join(ENDINGS)}")
     if tell:
-        _tell_unread(address, count_endings(set(found) - set(wanted)))
-    return [(file, names[file]) for file in wanted if not _lies_in(file, output)]
+        _tell_unread(address, others)
 
 
 def _refuse_same(folder: str, output: str) -> None:

@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ NAME = ".srgan-results.jsonl"
 """The file in each local folder of results. It has a line for each result; the last line of a result counts."""
 
 REMOTE_FOLDER = ".srgan-results"
-"""The folder at an address of results. It has a file of one line for each result."""
+"""The folder at an address of results. It has a file of one line for each result, in the same subfolder."""
 
 
 _FOLDERS = 100  # whose records are in memory
@@ -127,8 +128,11 @@ class Results:
         return os.fsencode(relative).decode(errors="backslashreplace")
 
     def _records_of(self, target: str) -> dict[str, Any]:
-        """Return the records of the folder of a result, or of the whole address."""
-        folder = os.path.dirname(target) if is_local(self.folder) else self.folder
+        """Return the records of the folder of a result."""
+        folder = os.path.dirname(target)
+        if not is_local(self.folder):
+            relative = os.path.relpath(folder, self.folder)
+            folder = posixpath.join(self.folder, REMOTE_FOLDER, *([] if relative == "." else [relative]))
         if folder not in self._known:
             self._known[folder] = _read(folder)
             if len(self._known) > _FOLDERS:
@@ -187,7 +191,7 @@ def _read(folder: str) -> dict[str, Any]:
 
 def _lines(folder: str) -> Iterator[bytes]:
     if not is_local(folder):
-        yield from remote.read_all(f"{folder}/{REMOTE_FOLDER}")
+        yield from remote.read_all(folder)
         return
     with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, NAME), "rb") as file:
         yield from file
