@@ -160,7 +160,8 @@ def export(
     The input `lr` is RGB [B, H, W, 3] in 0..255. The output `sr` is RGB [B, S*H, S*W, 3] in 0..255. B, H and W are
     arbitrary. `options` can change this. Both are uint8 in a SavedModel, whose signature is "serving_default", and
     float32 in ONNX and LiteRT. To get 8 bits from float32, round and clip the output. Batch normalization is folded
-    into the convolutions. All files but those of Keras contain metadata; see `describe`.
+    into the convolutions, and the last depth-to-space is moved; see `generators.shuffle_last`. All files but those of
+    Keras contain metadata; see `describe`.
 
     A `.keras` file has the unchanged network, which can be trained further. Its weights are stored in 16 bits and
     loaded as float32.
