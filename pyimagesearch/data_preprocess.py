@@ -208,13 +208,8 @@ def load_dataset(
         UserError: the training batch of all workers has more crops than one pass over the records.
     """
     if not train:
-
-        def read_middle(number: tf.Tensor, example: tf.Tensor) -> TensorPair:
-            return read_test_example(example, hr_crop_size, scale, tf.stack([seed or 0, number]), degradation)
-
-        pairs = tf.data.TFRecordDataset(filenames).enumerate().map(read_middle, tf.data.AUTOTUNE)
+        pairs = _test_pairs(filenames, hr_crop_size, scale, seed or 0, degradation)
         return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-
     records = tfrecords.locate_records(filenames)
     together = batch_size * workers
     if together > len(records.offsets) * crops_per_record:
@@ -239,6 +234,17 @@ def load_dataset(
     crops = visits.map(draw_crops, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
     batches = crops.interleave(_one_by_one, stacks, block_length=1).skip(dealt)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _test_pairs(
+    filenames: Sequence[str], hr_crop_size: int, scale: int, seed: int, degradation: str
+) -> tf.data.Dataset:
+    """Return the center crop of each record, in order. The arguments are those of `load_dataset`."""
+
+    def read_middle(number: tf.Tensor, example: tf.Tensor) -> TensorPair:
+        return read_test_example(example, hr_crop_size, scale, tf.stack([seed, number]), degradation)
+
+    return tf.data.TFRecordDataset(filenames).enumerate().map(read_middle, tf.data.AUTOTUNE)
 
 
 def _reader(records: tfrecords.Locations, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
