@@ -299,24 +299,24 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
     return folded
 
 
-def shuffle_last(head: keras.Model) -> keras.Model:
-    """Move the last depth-to-space of a head behind the last convolution, which is faster on CPUs.
+def shuffle_last(network: keras.Model) -> keras.Model:
+    """Move the last depth-to-space of a network behind the last convolution, which is faster on CPUs.
 
     A convolution behind a depth-to-space by r equals a convolution with a kernel of about 1 / r of the size before it,
     whose filters compute blocks of r x r pixels. So no layer has many pixels and few channels.
 
     Args:
-        head: from `split`.
+        network: a generator, or its head from `split`.
 
     Returns:
-        A new head that computes the same function, or `head` itself if the layers between the two are not only PReLU.
+        A new network that computes the same, or `network` itself if other layers than PReLU are between the two.
     """
-    operations = _cloned(head).operations  # which belong to one model only, so that each has one input
+    operations = _cloned(network).operations  # which belong to one model only, so that each has one input
     shuffles = [place for place, operation in enumerate(operations) if hasattr(operation, "block_size")]
     end = operations[shuffles[-1] :] if shuffles else []
     convolutions = [operation for operation in end if isinstance(operation, layers.Conv2D)]
     if len(convolutions) != 1 or not _is_movable(end, convolutions[0]):
-        return head
+        return network
     shuffle, (last,), place = end[0], convolutions, end.index(convolutions[0])
     size, x = shuffle.block_size, shuffle.input  # [B, H / r, W / r, r * r * C]
     for prelu in end[1:place]:
@@ -327,7 +327,7 @@ def shuffle_last(head: keras.Model) -> keras.Model:
     x = _with(last, x, kernel, np.tile(bias, size * size), **shape)
     for operation in (shuffle, *end[place + 1 :]):
         x = operation(x)  # [B, H, W, 3]
-    return keras.Model(operations[0].output, x, name=head.name)
+    return keras.Model(operations[0].output, x, name=network.name)
 
 
 def _cloned(model: keras.Model) -> keras.Model:
