@@ -20,7 +20,8 @@ from pyimagesearch.metrics import cubic_kernel
 BLOCK = 16
 """The side of a block in LR pixels. A result keeps the mean colour of each block. Blocks start at the upper left."""
 
-_STRIP = 16  # LR rows that are computed together
+_STRIP_ROWS = 16  # the smallest number of LR rows that are computed together
+_STRIP_PIXELS = 2**14  # the number of LR pixels below which threads cost more time than they save
 _PROJECTIONS = 5  # the largest number of projections
 _ENOUGH = 0.9995  # fraction of reduced pixels that are equal to the input after rounding
 _BANDS = 3  # lower diagonals of the product of the taps and their transpose
@@ -43,14 +44,17 @@ class Reduction:
         self.scale = scale
         self.rows, self.columns = (_taps(length, scale) for length in (height, width))
         self.columns_transposed = self.columns.T.tocsr()
-        self.strips = [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
+        rows = max(_STRIP_ROWS, _STRIP_PIXELS // width)
+        self.strips = [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
     def for_strips(self, function: Callable[[slice], Any]) -> list[Any]:
-        """Return the results of a function for all strips of the reduced image, on all cores.
+        """Return the results of a function for all strips of the reduced image, which share the cores.
 
         Args:
             function: a function of a strip, which is a range of rows of the reduced image.
         """
+        if len(self.strips) == 1:
+            return [function(self.strips[0])]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(function, self.strips))
 
