@@ -30,7 +30,7 @@ FORMER = dataclasses.replace(
 RECIPES = {
     "shipped until 2026-11": FORMER,
     "shipped": SHIPPED,
-    "one discriminator step": dataclasses.replace(SHIPPED, discriminator_steps=1),
+    "two discriminator steps": dataclasses.replace(SHIPPED, discriminator_steps=2),
     "the tutorial's discriminator": dataclasses.replace(
         SHIPPED, discriminator="image", disc_blocks=4, spectral_norm=False, discriminator_optimizer="adam"
     ),

@@ -105,7 +105,7 @@ def test_training_logs_its_progress(workplace):
         (["--disc-blocks", "3"], "disc_blocks", 3),
         (["--discriminator-optimizer", "adam"], "discriminator_optimizer", "adam"),
         (["--discriminator-lr", "0.5"], "discriminator_lr", 0.5),
-        (["--discriminator-steps", "1"], "discriminator_steps", 1),
+        (["--discriminator-steps", "2"], "discriminator_steps", 2),
         (["--discriminator-warmup", "0"], "discriminator_warmup", 0),
         (["--adversarial-ramp", "0"], "adversarial_ramp", 0),
         (["--content-loss", "unit"], "content_loss", "unit"),

@@ -12,6 +12,9 @@ Rate = float | keras.optimizers.schedules.LearningRateSchedule
 """A learning rate or a learning rate schedule."""
 
 
+_GRAM_STEPS = 3
+
+
 class _EarlyAverages(keras.optimizers.Optimizer):
     """An optimizer whose averaged weights are useful from the first steps.
 
@@ -49,6 +52,29 @@ class ConvolutionMuon(_EarlyAverages, keras.optimizers.Muon):
         matrix = ops.reshape(gradient + self.momentum * m, (-1, variable.shape[-1]))  # Nesterov, [k * k * C, F]
         update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
         self.assign_sub(variable, ops.reshape(update, variable.shape))
+
+    def zeropower_via_newtonschulz5(self, x: keras.KerasTensor, steps: int) -> keras.KerasTensor:
+        """Move the singular values of a matrix towards 1 with the Newton-Schulz iteration of `keras.optimizers.Muon`.
+
+        An iteration multiplies X by a polynomial P of the Gram matrix X^T X, and the Gram matrix becomes P X^T X P. So
+        only products of small matrices are needed in between. The rounding errors of its small eigenvalues grow
+        twelvefold with each iteration, so after `_GRAM_STEPS` iterations it is computed from X again.
+
+        Args:
+            x: the matrix, [n, m].
+            steps: the number of iterations.
+        """
+        if x.shape[0] < x.shape[1]:
+            return ops.transpose(self.zeropower_via_newtonschulz5(ops.transpose(x), steps))
+        x = x / (ops.norm(x) + 1e-7)
+        identity = ops.eye(x.shape[1], dtype=x.dtype)
+        for first in range(0, steps, _GRAM_STEPS):
+            gram, product = ops.transpose(x) @ x, identity  # [m, m]
+            for _ in range(first, min(first + _GRAM_STEPS, steps)):
+                polynomial = self.muon_a * identity + self.muon_b * gram + self.muon_c * gram @ gram
+                product, gram = product @ polynomial, polynomial @ gram @ polynomial
+            x = x @ product
+        return x
 
 
 class LossScaling(keras.optimizers.LossScaleOptimizer):

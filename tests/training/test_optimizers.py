@@ -32,6 +32,17 @@ def test_a_kernel_moves_by_its_gradient_made_orthogonal(shape):
     np.testing.assert_allclose(left @ (left.T @ step @ right.T) @ right, step, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (30, 1)])
+@pytest.mark.parametrize("rank", [1, 12])
+def test_the_iteration_is_that_of_keras(shape, rank):
+    matrix = noise(shape[0], rank) @ noise(rank, shape[1], seed=1)
+    mine, theirs = (
+        kind(1e-2, weight_decay=None).zeropower_via_newtonschulz5(tf.constant(matrix), 5)
+        for kind in (ConvolutionMuon, keras.optimizers.Muon)
+    )
+    np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
 def test_the_second_step_has_momentum_and_looks_ahead():
     kernel, first, second = weights(3, 3, 4, 6), noise(3, 3, 4, 6), noise(3, 3, 4, 6, seed=1)
     optimizer = muon([kernel])
