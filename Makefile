@@ -18,7 +18,7 @@ demo: $(VENV)/run.stamp
 	@echo "Look at $(DEMO)/images/grid.png"
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest
