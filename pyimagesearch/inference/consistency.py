@@ -20,8 +20,8 @@ from pyimagesearch.metrics import cubic_kernel
 BLOCK = 16
 """The side of a block in LR pixels. A result keeps the mean colour of each block. Blocks start at the upper left."""
 
-_STRIP_ROWS = 16  # the smallest number of LR rows that are computed together
-_STRIP_PIXELS = 2**14  # the number of LR pixels below which threads cost more time than they save
+_STRIP_ROWS = 16  # the smallest number of LR rows in a strip
+_STRIP_PIXELS = 2**14  # the size of a strip in LR pixels; with smaller ones, threads cost more time than they save
 _PROJECTIONS = 5  # the largest number of projections
 _ENOUGH = 0.9995  # fraction of reduced pixels that are equal to the input after rounding
 _BANDS = 3  # lower diagonals of the product of the taps and their transpose

@@ -11,8 +11,7 @@ from pyimagesearch.averages import average_momentum
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 """A learning rate or a learning rate schedule."""
 
-
-_GRAM_STEPS = 3
+_GRAM_STEPS = 3  # iterations of Muon from one computation of a Gram matrix to the next
 
 
 class _EarlyAverages(keras.optimizers.Optimizer):

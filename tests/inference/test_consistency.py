@@ -13,6 +13,7 @@ import inference
 from pyimagesearch.config import SHIPPED_GENERATORS
 from pyimagesearch.data import pairs
 from pyimagesearch.data.image_io import LoadedImage, read_rgb
+from pyimagesearch.inference import consistency
 from pyimagesearch.inference.consistency import BLOCK, Reduction, block_means, hold_colours, project
 from pyimagesearch.inference.generators import load_generator
 from pyimagesearch.inference.upscaling import Upscaler, upscale_image
@@ -92,6 +93,18 @@ def test_the_transpose_is_that_of_the_reduction():
     lr, sr = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((20, 9, 3), (80, 36, 3)))
     enlarged = np.concatenate([reduction.transpose(lr, strip) for strip in reduction.strips])
     assert np.vdot(reduction.reduce(sr), lr) == pytest.approx(np.vdot(sr, enlarged), rel=1e-4)
+
+
+@pytest.mark.parametrize("change", [hold_colours, project])
+def test_the_strips_make_no_difference(change, monkeypatch):
+    lr, sr = random_image(40, 24), random_image(160, 96, seed=1)
+    whole, parts = sr.copy(), sr.copy()
+    change(lr, whole)
+    monkeypatch.setattr(consistency, "_STRIP_PIXELS", 1)
+    assert len(Reduction(40, 24, 4).strips) == 3
+    change(lr, parts)
+    np.testing.assert_array_equal(whole, parts)
+    assert (whole != sr).any()
 
 
 def test_blocks_at_the_ends_may_be_smaller():
