@@ -65,8 +65,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="seconds to wait for the other machines of TF_CONFIG (%(default)s)",
     )
     args = parser.parse_args(argv)
-    if args.init_generator and (args.scaling_factor or args.batch_norm is not None):
-        parser.error("--init-generator has its own network; remove --scaling-factor and --no-bn")
+    if args.init_generator and (args.scaling_factor or {args.batch_norm, args.global_skip} != {None}):
+        parser.error("--init-generator has its own network; remove --scaling-factor, --no-bn and --global-skip")
     if args.fine_tune and args.init_stage == "pretrain":
         parser.error("--fine-tune trains the GAN stage; remove --init-stage")
     if args.init_srgan and (not args.init_generator or args.init_stage == "pretrain"):

@@ -53,6 +53,7 @@ VARIANTS = {
     "all, rate 5e-4": (BEST, {"pretrain_lr": 5e-4}),
     "all, PReLU from 0": (BEST, {"prelu_slope": 0.0}),
     "all, residual branches at their full scale": (BEST, {"residual_scale": 1.0}),
+    "all, added to the interpolated input": (BEST, {"global_skip": True}),
     "all, squared error": (BEST, {"pretrain_loss": "mse"}),
     "all, crops of 96 pixels": (BEST, {"hr_shape": (96, 96, 3)}),
     "all, crops of 64, 96 and 128 pixels": (BEST, {"pretrain_crops": (64, 96, 128)}),

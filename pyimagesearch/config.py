@@ -168,6 +168,9 @@ class Config(GANRecipe):
     residual_scale: float = _setting(
         1.0, "initial scale of each residual branch's last kernel, relative to Glorot's", positive_float, "S"
     )
+    global_skip: bool = _setting(
+        False, "add the generator's output to the interpolated input, without tanh: it learns faster"
+    )
     leaky_alpha: float = 0.2
     discriminator: str = _setting(
         "image",

@@ -20,12 +20,23 @@ def _prelu(x: KerasTensor, slope: float) -> KerasTensor:
     return layers.PReLU(keras.initializers.Constant(slope), shared_axes=[1, 2])(x)
 
 
+def _glorot(scale: float) -> keras.initializers.Initializer:
+    return keras.initializers.VarianceScaling(scale**2, "fan_avg", "uniform")
+
+
 def _upsample(x: KerasTensor, filters: int, prelu_slope: float) -> KerasTensor:
     conv = layers.Conv2D(filters, 3, padding="same")
     x = keras.ops.depth_to_space(conv(x), 2)  # [B, 2H, 2W, filters / 4]
     # ICNR (Aitken et al., arXiv 1707.02937): the four pixels of a cell are equal at first, so there is no grid.
     conv.kernel.assign(keras.ops.tile(conv.kernel[..., : filters // 4], (1, 1, 1, 4)))
     return _prelu(x, prelu_slope)
+
+
+def _interpolate(lr: KerasTensor, scaling_factor: int) -> KerasTensor:
+    """Enlarge each pixel, then smooth: nearly bilinear interpolation, of operations that every runtime has."""
+    x = layers.Concatenate(dtype="float32")([lr] * scaling_factor**2)
+    x = keras.ops.depth_to_space(x, scaling_factor)  # [B, S*H, S*W, 3]
+    return layers.AveragePooling2D(scaling_factor + 1, strides=1, padding="same", dtype="float32")(x)
 
 
 def _first_conv(size: int | None, conv: layers.Layer) -> tuple[KerasTensor, KerasTensor]:
@@ -47,6 +58,7 @@ class SRGAN:
         upsampling_maps: int | None = None,
         prelu_slope: float = 0.0,
         residual_scale: float = 1.0,
+        global_skip: bool = False,
         norm: LayerBuilder = layers.BatchNormalization,
         last_conv: LayerBuilder = layers.Conv2D,
     ) -> keras.Model:
@@ -62,11 +74,14 @@ class SRGAN:
             prelu_slope: the initial slope of each PReLU for negative inputs: 0 in Keras and the tutorial, 0.25 in
                 He et al., arXiv 1502.01852.
             residual_scale: the initial scale of the last kernel of each residual branch, relative to Glorot's.
+            global_skip: whether the output is added to the interpolated input, without tanh. The last kernel
+                then begins at a tenth of Glorot's scale. By default, as in the tutorial, the output is a tanh.
             norm: the class of the batch normalization; `layers.choose` has a faster one for training.
             last_conv: the class of the last convolution; see `layers.choose`.
 
         Returns:
-            A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W.
+            A model from RGB [B, H, W, 3] in 0..255 to float32 RGB [B, S*H, S*W, 3] in 0..255, for any H and W. With
+            `global_skip`, results can be slightly outside of 0..255.
 
         Raises:
             ValueError: `scaling_factor` is not a power of two.
@@ -75,8 +90,7 @@ class SRGAN:
             raise ValueError(f"scaling_factor must be 2, 4, 8 or a higher power of two, not {scaling_factor}")
 
         def conv_norm(x: KerasTensor, initial_scale: float = 1.0) -> KerasTensor:
-            initializer = keras.initializers.VarianceScaling(initial_scale**2, "fan_avg", "uniform")
-            x = layers.Conv2D(feature_maps, 3, padding="same", kernel_initializer=initializer)(x)
+            x = layers.Conv2D(feature_maps, 3, padding="same", kernel_initializer=_glorot(initial_scale))(x)
             return norm()(x) if batch_norm else x
 
         def residual_block(x: KerasTensor) -> KerasTensor:
@@ -94,9 +108,14 @@ class SRGAN:
         x = layers.Add()([conv_norm(x), skip])
         for stage in range(1, scaling_factor.bit_length()):
             x = _upsample(x, upsampling_maps or feature_maps * 2**stage, prelu_slope)
-        x = last_conv(3, 9, padding="same", dtype="float32")(x)  # [B, S*H, S*W, 3]
-        x = layers.Activation("tanh", dtype="float32")(x)
-        sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
+        initializer = _glorot(0.1 if global_skip else 1.0)
+        x = last_conv(3, 9, padding="same", kernel_initializer=initializer, dtype="float32")(x)  # [B, S*H, S*W, 3]
+        if global_skip:
+            x = layers.Rescaling(127.5, dtype="float32")(x)
+            sr = layers.Add(dtype="float32")([x, _interpolate(lr, scaling_factor)])
+        else:
+            x = layers.Activation("tanh", dtype="float32")(x)
+            sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
         return keras.Model(lr, sr, name="generator")
 
     @staticmethod

@@ -37,6 +37,7 @@ TUTORIAL |= {
     "clip_norm": 0.0,
     "prelu_slope": 0.0,
     "residual_scale": 1.0,
+    "global_skip": False,
 }
 """The values of Keras and of the paper for settings that the tutorial does not have."""
 

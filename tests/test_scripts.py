@@ -126,6 +126,8 @@ def test_training_logs_its_progress(workplace):
         (["--bn"], "batch_norm", True),
         (["--prelu-slope", "0"], "prelu_slope", 0.0),
         (["--residual-scale", "1"], "residual_scale", 1.0),
+        (["--global-skip"], "global_skip", True),
+        (["--no-global-skip"], "global_skip", False),
     ],
 )
 @pytest.mark.parametrize("preset", ["tutorial", "shipped"])

@@ -44,6 +44,21 @@ def test_the_generator_upscales_any_size_by_its_scale(scale):
     assert keras.ops.min(sr) >= 0 and keras.ops.max(sr) <= 255
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_with_the_skip_the_last_kernel_adds_to_the_interpolated_input(scale):
+    generator = SRGAN.generator(scale, 4, 1, global_skip=True)
+    lr = np.full((1, 6, 9, 3), (10, 128, 250), "float32")
+    assert 0 < np.abs(generator(lr) - lr.mean((1, 2))).max() < 10
+    last = next(layer for layer in reversed(generator.layers) if isinstance(layer, keras.layers.Conv2D))
+    last.kernel.assign(keras.ops.zeros_like(last.kernel))
+    np.testing.assert_array_equal(generator(lr), np.repeat(np.repeat(lr, scale, 1), scale, 2))
+    row = np.arange(0, 250, 25, dtype="float32")[None, None, :, None].repeat(3, 3)
+    line = generator(row).numpy()[0, 0, :, 0]
+    assert (np.diff(line) > 0)[scale // 2 : -scale // 2].all()  # a slope, not steps
+    last.bias.assign(keras.ops.full_like(last.bias, 2.0))
+    np.testing.assert_allclose(generator(row).numpy()[0, 0, :, 0], line + 255)
+
+
 @pytest.mark.parametrize(("height", "width", "rows", "columns"), [(64, 48, 8, 6), (89, 89, 12, 12)])
 def test_the_patch_discriminator_has_a_logit_for_each_patch(height, width, rows, columns):
     discriminator = SRGAN.patch_discriminator(8, 0.2, 3)

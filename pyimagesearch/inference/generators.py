@@ -33,12 +33,14 @@ _POINTWISE = (
     layers.Activation,
     layers.Add,
     layers.BatchNormalization,
+    layers.Concatenate,
     layers.InputLayer,
     layers.LeakyReLU,
     layers.PReLU,
     layers.ReLU,
     layers.Rescaling,
 )
+_INTERPOLATION = (layers.Concatenate, layers.AveragePooling2D)  # of the input; see `global_skip` of `SRGAN.generator`
 
 
 def choose_paths(paths: Paths, trained: bool = False) -> tuple[str, str]:
@@ -150,15 +152,20 @@ def interpolate(pretrained: keras.Model, srgan: keras.Model, alpha: float) -> ke
     Raises:
         UserError: the generators are different networks.
     """
-    pairs = list(zip(pretrained.get_weights(), srgan.get_weights(), strict=False))
-    if len(pretrained.weights) != len(srgan.weights) or any(one.shape != other.shape for one, other in pairs):
+    if outline(pretrained) != outline(srgan):
         raise UserError(
             "interpolation: the two generators are different networks; "
             "give a pretrained generator and the SRGAN generator that was trained from it"
         )
     interpolated = keras.models.clone_model(srgan)
+    pairs = zip(pretrained.get_weights(), srgan.get_weights(), strict=True)
     interpolated.set_weights([(1 - alpha) * one + alpha * other for one, other in pairs])
     return interpolated
+
+
+def outline(network: keras.Model) -> list[tuple[type, list[tuple[int, ...]]]]:
+    """Return the classes of the layers and the shapes of their weights. Equal networks have equal outlines."""
+    return [(type(layer), [tuple(weight.shape) for weight in layer.weights]) for layer in network.layers]
 
 
 def license_of(paths: Sequence[str]) -> str | None:
@@ -223,37 +230,53 @@ class Halves(NamedTuple):
 
 
 def split(generator: keras.Model) -> Halves:
-    """Split a generator after its last addition, where the residual trunk ends.
+    """Split a generator after its last addition at the resolution of `lr`, where the residual trunk ends.
+
+    If the head needs `lr` itself, the trunk returns it as three more features.
 
     Args:
         generator: from `load_generator`.
 
     Raises:
-        UserError: the generator has no addition, or has layers whose receptive field is unknown.
+        UserError: the generator has no such addition, or has layers whose receptive field is unknown.
     """
-    reach = _reaches(generator)
-    additions = [layer for layer in generator.layers if isinstance(layer, layers.Add)]
-    if not additions:
+    fields = _fields(generator)
+    sums = [layer.output for layer in generator.layers if isinstance(layer, layers.Add)]
+    sums = [tensor for tensor in sums if fields[id(tensor)].scale == 1]
+    if not sums:
         raise UserError(f"{generator.name}: not a residual generator; make one with train_srgan.py")
-    middle = additions[-1].output
-    trunk_reach, whole_reach = reach[id(middle)], reach[id(generator.output)]
-    return Halves(
-        keras.Model(generator.input, middle, name="trunk"),
-        keras.Model(middle, generator.output, name="head"),
-        math.ceil(trunk_reach),
-        math.ceil(whole_reach - trunk_reach),
-    )
+    trunk_reach, whole_reach = (math.ceil(fields[id(tensor)].reach) for tensor in (sums[-1], generator.output))
+    return Halves(*_halves(generator, sums[-1]), trunk_reach, whole_reach - trunk_reach)
 
 
-def _reaches(generator: keras.Model) -> dict[int, Fraction]:
-    """Return the radius of the receptive field of each tensor, in pixels of the input, by the tensor's id."""
-    reaches, scales = {}, {}
+def _halves(generator: keras.Model, middle: keras.KerasTensor) -> tuple[keras.Model, keras.Model]:
+    lr = generator.input
+    if not any(isinstance(layer, _INTERPOLATION) for layer in generator.layers):
+        return keras.Model(lr, middle, name="trunk"), keras.Model(middle, generator.output, name="head")
+    features = layers.Concatenate(dtype="float32")([middle, lr])  # [B, h, w, F + 3]
+    inputs = keras.Input(features.shape[1:])
+    sr = keras.Model([middle, lr], generator.output)([inputs[..., :-3], inputs[..., -3:]])
+    return keras.Model(lr, features, name="trunk"), keras.Model(inputs, sr, name="head")
+
+
+class _Field(NamedTuple):
+    """The radius of a tensor's receptive field in pixels of the input, and its scale relative to the input."""
+
+    reach: Fraction
+    scale: int
+
+
+def _fields(generator: keras.Model) -> dict[int, _Field]:
+    """Return the receptive field of each tensor, by the tensor's id."""
+    fields = {}
     for operation in generator.operations:  # in the order of computation
         inputs = [] if isinstance(operation, layers.InputLayer) else keras.tree.flatten(operation.input)
-        reach = max((reaches[id(tensor)] for tensor in inputs), default=Fraction(0))
-        scale = max((scales[id(tensor)] for tensor in inputs), default=1)
+        reach = max((fields[id(tensor)].reach for tensor in inputs), default=Fraction(0))
+        scale = max((fields[id(tensor)].scale for tensor in inputs), default=1)
         if isinstance(operation, layers.Conv2D) and operation.strides == (1, 1):
             reach += Fraction(max(operation.kernel_size) // 2 * max(operation.dilation_rate), scale)
+        elif isinstance(operation, layers.AveragePooling2D) and operation.strides == (1, 1):
+            reach += Fraction(max(operation.pool_size) // 2, scale)
         elif hasattr(operation, "block_size"):  # keras.ops.depth_to_space
             scale *= operation.block_size
         elif not isinstance(operation, _POINTWISE):
@@ -261,8 +284,8 @@ def _reaches(generator: keras.Model) -> dict[int, Fraction]:
                 f"{generator.name}: the receptive field of its layer {operation.name} is unknown; "
                 "use a model of train_srgan.py"
             )
-        reaches[id(operation.output)], scales[id(operation.output)] = reach, scale
-    return reaches
+        fields[id(operation.output)] = _Field(reach, scale)
+    return fields
 
 
 def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Model:
@@ -270,8 +293,8 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
 
     Args:
         generator: any generator. A batch normalization that does not follow a convolution is kept.
-        dtype: the dtype policy of the layers. The first and the last convolution, the layers before the first one and
-            the layers after the last one are computed in float32.
+        dtype: the dtype policy of the layers. The first and the last convolution, the layers before the first one, the
+            layers after the last one and the interpolation of the input are computed in float32.
 
     Returns:
         A new generator that computes the same function as inference with `generator` does.
@@ -280,6 +303,7 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
     names = [layer.name for layer in generator.layers]
     first, last = (names.index(convolutions[place].name) for place in (0, -1))
     ends = {*names[: first + 1], *names[last:]}
+    ends |= {layer.name for layer in generator.layers if isinstance(layer, _INTERPOLATION)}
     norms = _norms_after(convolutions, generator)
     folded_away = {norm.name for norm in norms.values()}
 
@@ -311,7 +335,8 @@ def shuffle_last(network: keras.Model) -> keras.Model:
     Returns:
         A new network that computes the same, or `network` itself if other layers than PReLU are between the two.
     """
-    operations = _cloned(network).operations  # which belong to one model only, so that each has one input
+    clone = _cloned(network)
+    operations = _without_interpolation(clone.operations)
     shuffles = [place for place, operation in enumerate(operations) if hasattr(operation, "block_size")]
     end = operations[shuffles[-1] :] if shuffles else []
     convolutions = [operation for operation in end if isinstance(operation, layers.Conv2D)]
@@ -324,13 +349,25 @@ def shuffle_last(network: keras.Model) -> keras.Model:
     kernel, bias = last.get_weights()
     kernel = _before_shuffle(kernel, size)
     shape = {"filters": kernel.shape[-1], "kernel_size": kernel.shape[:2]}
-    x = _with(last, x, kernel, np.tile(bias, size * size), **shape)
-    for operation in (shuffle, *end[place + 1 :]):
-        x = operation(x)  # [B, H, W, 3]
-    return keras.Model(operations[0].output, x, name=network.name)
+    x = shuffle(_with(last, x, kernel, np.tile(bias, size * size), **shape))  # [B, H, W, 3]
+    for earlier, later in itertools.pairwise(end[place:]):
+        inputs = [x if tensor is earlier.output else tensor for tensor in keras.tree.flatten(later.input)]
+        x = later(inputs if len(inputs) > 1 else x)
+    return _cloned(keras.Model(clone.input, x, name=network.name))
+
+
+def _without_interpolation(operations: Sequence[Any]) -> list[Any]:
+    """Return the operations of a network that do not belong to the interpolation of its input."""
+    concatenated = {id(operation.output) for operation in operations if isinstance(operation, layers.Concatenate)}
+    return [
+        operation
+        for operation in operations
+        if not isinstance(operation, _INTERPOLATION) and id(operation.input) not in concatenated
+    ]
 
 
 def _cloned(model: keras.Model) -> keras.Model:
+    """Return a copy whose operations belong to no other model, so that each has one output."""
     clone = keras.models.clone_model(model, clone_function=lambda layer: layer.from_config(layer.get_config()))
     clone.set_weights(model.get_weights())
     return clone
@@ -338,7 +375,10 @@ def _cloned(model: keras.Model) -> keras.Model:
 
 def _is_movable(end: Sequence[Any], last: layers.Conv2D) -> bool:
     """Return whether a depth-to-space, the first operation of the end of a model, can be moved behind `last`."""
-    is_chain = all(later.input is earlier.output for earlier, later in itertools.pairwise(end))
+    is_chain = all(
+        any(tensor is earlier.output for tensor in keras.tree.flatten(later.input))
+        for earlier, later in itertools.pairwise(end)
+    )
     between = end[1 : end.index(last)]
     shared = all(isinstance(layer, layers.PReLU) and set(layer.shared_axes or ()) == {1, 2} for layer in between)
     length, width = last.kernel_size

@@ -114,9 +114,9 @@ class Upscaler:
         self._make_exact = functools.partial(Upscaler, generator, runtime, "float32", tile, faithful, ensemble)
         in_layers = runtime == "tensorflow" and precision == "bfloat16"  # OpenVINO converts the layers itself
         folded = fold_batch_norm(generator, "mixed_bfloat16" if in_layers else "float32")
-        trunk, head, self.trunk_reach, self.head_reach = split(folded)
         if devices.is_cpu():
-            head = shuffle_last(head)
+            folded = shuffle_last(folded)
+        trunk, head, self.trunk_reach, self.head_reach = split(folded)
         self.trunk, self.head = (compile_network(network, runtime, precision) for network in (trunk, head))
         self.reach = self.trunk_reach + self.head_reach
         self.faithful = faithful

@@ -8,7 +8,7 @@ import keras
 
 from pyimagesearch.config import Config
 from pyimagesearch.errors import UserError
-from pyimagesearch.inference.generators import scaling_factor
+from pyimagesearch.inference.generators import outline, scaling_factor
 from pyimagesearch.losses import Losses
 from pyimagesearch.srgan import SRGAN
 from pyimagesearch.srgan_training import LossFunction, SRGANPretraining, SRGANTraining
@@ -31,6 +31,7 @@ def build_generator(config: Config, **layer_builders: Any) -> keras.Model:
         upsampling_maps=config.upsampling_maps,
         prelu_slope=config.prelu_slope,
         residual_scale=config.residual_scale,
+        global_skip=config.global_skip,
         **layer_builders,
     )
 
@@ -68,7 +69,7 @@ def shaped_like(config: Config, generator: keras.Model) -> Config:
     problem = "the initial generator: not a network of this program; give a generator of train_srgan.py"
     try:
         shaped = _shaped_like(config, generator)
-        same = _outline(build_generator(shaped)) == _outline(generator)
+        same = outline(build_generator(shaped)) == outline(generator)
     except (IndexError, ValueError) as error:
         raise UserError(problem) from error
     if not same:
@@ -81,19 +82,17 @@ def _shaped_like(config: Config, generator: keras.Model) -> Config:
     kinds = [type(layer) for layer in generator.layers]
     scale = scaling_factor(generator)
     stages = filters[-scale.bit_length() : -1]
+    global_skip = keras.layers.AveragePooling2D in kinds
     doubling = [filters[0] * 2**stage for stage in range(1, scale.bit_length())]
     return dataclasses.replace(
         config,
         scaling_factor=scale,
         feature_maps=filters[0],
-        residual_blocks=kinds.count(keras.layers.Add) - 1,
+        residual_blocks=kinds.count(keras.layers.Add) - 1 - global_skip,
         batch_norm=keras.layers.BatchNormalization in kinds,
         upsampling_maps=None if stages == doubling else stages[0],
+        global_skip=global_skip,
     )
-
-
-def _outline(network: keras.Model) -> list[Any]:
-    return [(type(layer), [weight.shape for weight in layer.weights]) for layer in network.layers]
 
 
 def build_discriminator(config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:

@@ -37,11 +37,14 @@ INT8 = ("--precision", "int8")
 FIXED = ("--size", "37x51")
 
 
+both_outputs = pytest.mark.parametrize("generator", [{}, {"global_skip": True}], indirect=True, ids=["tanh", "skip"])
+
+
 @pytest.fixture(scope="module")
-def generator():
+def generator(request):
     """A small generator with random weights and statistics."""
     keras.utils.set_random_seed(1)
-    generator = SRGAN.generator(4, 8, 2)
+    generator = SRGAN.generator(4, 8, 2, **getattr(request, "param", {}))
     noise = np.random.default_rng(0)
     for weight in generator.weights:
         shift = noise.normal(0, 0.1, weight.shape)
@@ -78,6 +81,7 @@ def test_the_command_says_one_line(generator, tmp_path, flags):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"[INFO] written: {path}\n", "")
 
 
+@both_outputs
 def test_a_saved_model_takes_and_gives_images_of_8_bits(generator, exported):
     upscale = tf.saved_model.load(exported("saved_model")).signatures["serving_default"]
     for lr in IMAGES:
@@ -86,6 +90,7 @@ def test_a_saved_model_takes_and_gives_images_of_8_bits(generator, exported):
         np.testing.assert_allclose(sr.astype(int), to_uint8(generator(lr)), atol=1)
 
 
+@both_outputs
 def test_onnx_runtime_computes_what_keras_computes(generator, exported):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-dev.txt")
     session = onnxruntime.InferenceSession(exported("onnx"))
@@ -94,6 +99,7 @@ def test_onnx_runtime_computes_what_keras_computes(generator, exported):
         np.testing.assert_allclose(sr, generator(lr), atol=TOLERANCE)
 
 
+@both_outputs
 def test_opencv_computes_what_keras_computes(generator, exported):
     network = cv2.dnn.readNetFromONNX(exported("onnx"))
     for lr in IMAGES:
@@ -101,6 +107,7 @@ def test_opencv_computes_what_keras_computes(generator, exported):
         np.testing.assert_allclose(network.forward(), generator(lr), atol=TOLERANCE)
 
 
+@both_outputs
 def test_litert_computes_what_keras_computes(generator, exported):
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs requirements-dev.txt")
     interpreter = litert.Interpreter(exported("litert"))

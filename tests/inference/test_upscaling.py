@@ -56,7 +56,9 @@ def test_pieces_of_a_piece_use_what_it_has_beyond():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (17, 31), (32, 32), (33, 32), (40, 97)])
-@pytest.mark.parametrize(("blocks", "options"), [(1, {}), (3, {"batch_norm": False}), (0, {"scale": 2})])
+@pytest.mark.parametrize(
+    ("blocks", "options"), [(1, {}), (3, {"batch_norm": False}), (0, {"scale": 2, "global_skip": True})]
+)
 def test_tiles_leave_no_trace(as_made, monkeypatch, size, blocks, options):
     monkeypatch.setattr(upscaling, "HEAD_TILE", 16)
     generator = make_generator(blocks, **options)
@@ -156,6 +158,12 @@ def test_several_devices_share_the_tiles_and_compute_each_once(as_made, two_repl
     np.testing.assert_allclose(sr.astype(int), whole, atol=1)
 
 
+def openvino_capabilities():
+    import openvino
+
+    return openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 @pytest.mark.parametrize("runtime", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
 def test_images_of_16_bits_are_computed_in_float32(runtime):
     generator = make_generator()
@@ -163,7 +171,7 @@ def test_images_of_16_bits_are_computed_in_float32(runtime):
     half, full = (Upscaler(generator, runtime, precision, tile=32) for precision in ("bfloat16", "float32"))
     np.testing.assert_array_equal(half(lr), full(lr))
     shallow = (lr >> 8).astype(np.uint8)
-    assert (half(shallow) != full(shallow)).any()
+    assert (half(shallow) != full(shallow)).any() or (runtime == "openvino" and "BF16" not in openvino_capabilities())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -213,7 +213,14 @@ def test_a_snapshot_of_a_16_bit_generator_is_float32_and_of_keras_layers_alone(t
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"batch_norm": False}, {"upsampling_maps": 20}, {"upsampling_maps": 8}, {"scaling_factor": 2}],
+    [
+        {},
+        {"batch_norm": False},
+        {"upsampling_maps": 20},
+        {"upsampling_maps": 8},
+        {"scaling_factor": 2},
+        {"global_skip": True},
+    ],
 )
 def test_a_config_takes_over_the_network_of_a_generator(changes):
     config = dataclasses.replace(SMALL, residual_blocks=3, **changes)
