@@ -143,7 +143,7 @@ def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeyp
     assert "[INFO] 10 results written: together\n" in said and "workers started: " in said
     assert contents(photos.parent / "together") == contents(photos.parent / "alone")
     assert {"gcs_server", "raylet"} <= names and addresses and addresses <= LOOPBACK
-    assert running(processes) == []
+    wait_until(lambda: not running(processes), 30)
 
 
 def test_a_large_image_is_computed_in_bands_and_then_only_joined(model, tmp_path, monkeypatch):

@@ -105,7 +105,8 @@ def test_both_stages_keep_everything_and_resume_with_two_replicas(two_replicas, 
 
 def pretrain(folder, make_pair, num_replicas, epochs, writes=True):
     """Train or resume the first stage with a global batch size of four."""
-    config = dataclasses.replace(CONFIG, train_batch_size=4 // num_replicas, pretrain_epochs=epochs)
+    sizes = {"train_batch_size": 4 // num_replicas, "pretrain_epochs": epochs}
+    config = dataclasses.replace(CONFIG, validate_every=1000, **sizes)
     generator = builders.build_generator(config, **layers.choose(num_replicas, on_cpu=True))
     training = prepare(folder, make_pair, config, writes)
     return training.run("pretrain", builders.pretraining_stage(config, generator, Losses(num_replicas)))
