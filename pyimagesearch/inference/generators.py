@@ -4,7 +4,6 @@ This module loads and interpolates generators, computes their receptive fields, 
 compute the same results faster.
 """
 
-import itertools
 import logging
 import math
 import os
@@ -336,11 +335,12 @@ def shuffle_last(network: keras.Model) -> keras.Model:
         A new network that computes the same, or `network` itself if other layers than PReLU are between the two.
     """
     clone = _cloned(network)
-    operations = _without_interpolation(clone.operations)
+    interpolation = _interpolation(clone)
+    operations = [operation for operation in clone.operations if operation not in interpolation]
     shuffles = [place for place, operation in enumerate(operations) if hasattr(operation, "block_size")]
     end = operations[shuffles[-1] :] if shuffles else []
     convolutions = [operation for operation in end if isinstance(operation, layers.Conv2D)]
-    if len(convolutions) != 1 or not _is_movable(end, convolutions[0]):
+    if len(convolutions) != 1 or not _is_movable(end, convolutions[0], interpolation):
         return network
     shuffle, (last,), place = end[0], convolutions, end.index(convolutions[0])
     size, x = shuffle.block_size, shuffle.input  # [B, H / r, W / r, r * r * C]
@@ -351,22 +351,37 @@ def shuffle_last(network: keras.Model) -> keras.Model:
     shape = {"filters": kernel.shape[-1], "kernel_size": kernel.shape[:2]}
     x = shuffle(_with(last, x, kernel, np.tile(bias, size * size), **shape))  # [B, H, W, 3]
     for later in end[place + 1 :]:
-        x = later([x, _interpolated(clone)] if isinstance(later, layers.Add) else x)
+        x = later([x, _interpolated(clone.input, *interpolation[1:])] if isinstance(later, layers.Add) else x)
     return _cloned(keras.Model(clone.input, x, name=network.name))
 
 
-def _interpolated(network: keras.Model) -> keras.KerasTensor:
+def _interpolation(network: keras.Model) -> list[Any]:
+    """Return the operations of the interpolation of `global_skip`: Concatenate, depth-to-space, AveragePooling2D.
+
+    The list is empty if a network has no such interpolation.
+    """
+    makers = {id(operation.output): operation for operation in network.operations}
+    for pooling in network.operations:
+        if isinstance(pooling, layers.AveragePooling2D) and pooling.padding == "same" and pooling.strides == (1, 1):
+            shuffle = makers.get(id(pooling.input))
+            copies = makers.get(id(getattr(shuffle, "input", None)))
+            is_of_input = isinstance(copies, layers.Concatenate) and all(x is network.input for x in copies.input)
+            if is_of_input and pooling.pool_size == (getattr(shuffle, "block_size", 0) + 1,) * 2:
+                return [copies, shuffle, pooling]
+    return []
+
+
+def _interpolated(lr: keras.KerasTensor, shuffle: Any, pooling: layers.AveragePooling2D) -> keras.KerasTensor:
     """Compute the interpolation of `global_skip` before its depth-to-space, where there are fewer pixels.
 
     Args:
-        network: a generator in which each pixel of `lr` becomes S x S, of which S + 1 are averaged in each direction.
+        lr: images [B, h, w, 3].
+        shuffle: the depth-to-space by S.
+        pooling: averages S + 1 pixels in each direction.
 
     Returns:
-        The interpolated input of `network`, [B, S*h, S*w, 3].
+        [B, S*h, S*w, 3].
     """
-    lr, operations = network.input, network.operations
-    pooling = next(operation for operation in operations if isinstance(operation, layers.AveragePooling2D))
-    shuffle = next(operation for operation in operations if operation.output is pooling.input)
     size = shuffle.block_size
     rows = np.arange(-size, 2 * size)  # of a block of S x S pixels and its neighbours
     seen = abs(rows[:, None] - np.arange(size)) <= size // 2  # [3 * S, S], by the pixels of the block
@@ -381,16 +396,6 @@ def _interpolated(network: keras.Model) -> keras.KerasTensor:
     return x
 
 
-def _without_interpolation(operations: Sequence[Any]) -> list[Any]:
-    """Return the operations of a network that do not belong to the interpolation of its input."""
-    concatenated = {id(operation.output) for operation in operations if isinstance(operation, layers.Concatenate)}
-    return [
-        operation
-        for operation in operations
-        if not isinstance(operation, _INTERPOLATION) and id(operation.input) not in concatenated
-    ]
-
-
 def _cloned(model: keras.Model) -> keras.Model:
     """Return a copy whose operations belong to no other model, so that each has one output."""
     clone = keras.models.clone_model(model, clone_function=lambda layer: layer.from_config(layer.get_config()))
@@ -398,12 +403,14 @@ def _cloned(model: keras.Model) -> keras.Model:
     return clone
 
 
-def _is_movable(end: Sequence[Any], last: layers.Conv2D) -> bool:
-    """Return whether a depth-to-space, the first operation of the end of a model, can be moved behind `last`."""
-    is_chain = all(
-        any(tensor is earlier.output for tensor in keras.tree.flatten(later.input))
-        for earlier, later in itertools.pairwise(end)
-    )
+def _is_movable(end: Sequence[Any], last: layers.Conv2D, interpolation: Sequence[Any]) -> bool:
+    """Return whether a depth-to-space, the first operation of the end of a model, can be moved behind `last`.
+
+    The end of a model is a chain, except that the interpolation may be added to it.
+    """
+    added = [id(operation.output) for operation in interpolation]
+    inputs = [[id(x) for x in keras.tree.flatten(later.input) if id(x) not in added] for later in end[1:]]
+    is_chain = inputs == [[id(earlier.output)] for earlier in end[:-1]]
     between = end[1 : end.index(last)]
     shared = all(isinstance(layer, layers.PReLU) and set(layer.shared_axes or ()) == {1, 2} for layer in between)
     length, width = last.kernel_size

@@ -149,22 +149,24 @@ def test_a_head_with_its_shuffle_last_computes_the_same(scale):
 
 
 @pytest.mark.parametrize(
-    ("between", "last"),
+    ("between", "last", "adds"),
     [
-        (keras.layers.LeakyReLU, {}),
-        (keras.layers.PReLU, {}),  # a slope for each pixel
-        (keras.layers.Identity, {"kernel_size": 4}),
-        (keras.layers.Identity, {"padding": "valid"}),
-        (keras.layers.UpSampling2D, {}),
+        (keras.layers.LeakyReLU, {}, None),
+        (keras.layers.PReLU, {}, None),  # a slope for each pixel
+        (keras.layers.Identity, {"kernel_size": 4}, None),
+        (keras.layers.Identity, {"padding": "valid"}, None),
+        (keras.layers.Identity, {"filters": 1}, keras.layers.Identity()),
+        (keras.layers.Identity, {"filters": 1}, keras.layers.AveragePooling2D(3, strides=1, padding="same")),
+        (keras.layers.UpSampling2D, {}, None),
     ],
 )
-def test_a_head_of_another_form_stays_as_it_is(between, last):
+def test_a_head_of_another_form_stays_as_it_is(between, last, adds):
     features = keras.Input((8, 8, 4))
     x = features if between is keras.layers.UpSampling2D else keras.ops.depth_to_space(features, 2)
     if between is not keras.layers.Identity:
         x = between()(x)
     sr = keras.layers.Conv2D(**{"filters": 3, "kernel_size": 3, "padding": "same", **last})(x)
-    head = keras.Model(features, sr)
+    head = keras.Model(features, keras.layers.Add()([sr, adds(x)]) if adds else sr)
     assert generators.shuffle_last(head) is head
 
 
