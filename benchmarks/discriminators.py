@@ -10,12 +10,11 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
-from gan_step import RECIPES  # it finds the package and suppresses messages of TensorFlow
+from gan_step import RECIPES, TUTORIAL, UNET, discriminator_of  # it finds the package
 
 # isort: split
 import keras
 import tensorflow as tf
-from keras import KerasTensor, layers
 
 from pyimagesearch import cli, devices, readers
 from pyimagesearch.config import SHIPPED_GENERATORS, Config
@@ -27,41 +26,7 @@ from pyimagesearch.training import builders
 
 BATCH = 8
 HELD_OUT = 32  # batches
-
-
-def unet_discriminator(feature_maps: int) -> keras.Model:
-    """Build the U-Net with spectral normalization of Real-ESRGAN (arXiv 2107.10833), which has 64 feature maps.
-
-    Args:
-        feature_maps: filters at the full resolution.
-
-    Returns:
-        A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, H, W, 1]. H and W are multiples of 8.
-    """
-
-    def conv(x: KerasTensor, filters: int, kernel_size: int = 3, strides: int = 1) -> KerasTensor:
-        layer = layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False)
-        return layers.LeakyReLU(0.2)(layers.SpectralNormalization(layer, dtype=layer.dtype_policy)(x))
-
-    image = keras.Input((None, None, 3))
-    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(image)
-    x = layers.LeakyReLU(0.2)(layers.Conv2D(feature_maps, 3, padding="same", dtype="float32")(x))
-    skips = [x]
-    for factor in (2, 4, 8):
-        x = conv(x, factor * feature_maps, 4, 2)
-        skips.append(x)
-    for factor, skip in zip((4, 2, 1), reversed(skips[:-1]), strict=True):
-        x = conv(layers.UpSampling2D(interpolation="bilinear")(x), factor * feature_maps)
-        x = layers.Add()([x, skip])
-    x = conv(conv(x, feature_maps), feature_maps)
-    return keras.Model(image, layers.Conv2D(1, 3, padding="same", dtype="float32")(x))
-
-
-DISCRIMINATORS: dict[str, tuple[Config, Callable[[Config], keras.Model]]] = {
-    "the tutorial's": (RECIPES["the tutorial's discriminator"], builders.build_discriminator),
-    "patch (shipped)": (RECIPES["shipped"], builders.build_discriminator),
-    "U-Net, 32 feature maps": (RECIPES["shipped"], lambda config: unet_discriminator(32)),
-}
+DISCRIMINATORS = {TUTORIAL: "the tutorial's", "shipped": "patch (shipped)", UNET: "U-Net, 32 feature maps"}
 
 
 def main() -> None:
@@ -75,8 +40,9 @@ def main() -> None:
     held_out = [with_result(upscale, batch) for batch in batches(test).take(HELD_OUT)]
     if devices.choose_precision("auto") != "float32":
         keras.config.set_dtype_policy("mixed_bfloat16")
-    for name, (config, build) in DISCRIMINATORS.items():
-        discriminator = build(config)
+    for recipe, name in DISCRIMINATORS.items():
+        config = RECIPES[recipe]
+        discriminator = discriminator_of(recipe, config)
         steps = learn(discriminator, config, upscale, train, args.seconds)
         right, loss = judge(discriminator, held_out)
         print(f"{name}: {discriminator.count_params()} weights, {steps} steps, {right:.1%} right, loss {loss:.3f}")

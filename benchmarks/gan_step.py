@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+from typing import Any
 
 import numpy as np
 from train_step import measure, report  # it finds the package and suppresses messages of TensorFlow
@@ -16,6 +17,7 @@ from train_step import measure, report  # it finds the package and suppresses me
 # isort: split
 import keras
 import tensorflow as tf
+from keras import KerasTensor
 
 from pyimagesearch import devices, layers, readers
 from pyimagesearch.config import PRESETS, Config
@@ -27,22 +29,65 @@ SHIPPED = PRESETS["shipped"]
 FORMER = dataclasses.replace(
     Config(), vgg_layer="vgg19:block2_conv2", l1_weight=8.0, adversarial_weight=15.0, freeze_batch_norm=True
 )
+TUTORIAL, UNET = "the tutorial's discriminator", "a U-Net discriminator"
+DISCRIMINATORS: dict[str, dict[str, Any]] = {
+    TUTORIAL: {"discriminator": "image", "disc_blocks": 4, "spectral_norm": False, "discriminator_optimizer": "adam"},
+    UNET: {"max_shift": 8},  # the sides of its images are multiples of 8
+}
 RECIPES = {
     "shipped until 2026-11": FORMER,
     "shipped": SHIPPED,
     "two discriminator steps": dataclasses.replace(SHIPPED, discriminator_steps=2),
-    "the tutorial's discriminator": dataclasses.replace(
-        SHIPPED, discriminator="image", disc_blocks=4, spectral_norm=False, discriminator_optimizer="adam"
-    ),
+    TUTORIAL: dataclasses.replace(SHIPPED, **DISCRIMINATORS[TUTORIAL]),
+    UNET: dataclasses.replace(SHIPPED, **DISCRIMINATORS[UNET]),
     "VGG19 to block2_conv2": dataclasses.replace(SHIPPED, vgg_layer="vgg19:block2_conv2"),
 }
 
 
-def step_of(config: Config) -> builders.SRGANTraining:
+def unet_discriminator(feature_maps: int) -> keras.Model:
+    """Build the U-Net with spectral normalization of Real-ESRGAN (arXiv 2107.10833), which has 64 feature maps.
+
+    Args:
+        feature_maps: filters at the full resolution.
+
+    Returns:
+        A model from RGB [B, H, W, 3] in 0..255 to float32 logits [B, H, W, 1]. H and W are multiples of 8.
+    """
+
+    def conv(x: KerasTensor, filters: int, kernel_size: int = 3, strides: int = 1) -> KerasTensor:
+        layer = keras.layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False)
+        return keras.layers.LeakyReLU(0.2)(keras.layers.SpectralNormalization(layer, dtype=layer.dtype_policy)(x))
+
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(image)
+    x = keras.layers.LeakyReLU(0.2)(keras.layers.Conv2D(feature_maps, 3, padding="same", dtype="float32")(x))
+    skips = [x]
+    for factor in (2, 4, 8):
+        x = conv(x, factor * feature_maps, 4, 2)
+        skips.append(x)
+    for factor, skip in zip((4, 2, 1), reversed(skips[:-1]), strict=True):
+        x = conv(keras.layers.UpSampling2D(interpolation="bilinear")(x), factor * feature_maps)
+        x = keras.layers.Add()([x, skip])
+    x = conv(conv(x, feature_maps), feature_maps)
+    return keras.Model(image, keras.layers.Conv2D(1, 3, padding="same", dtype="float32")(x))
+
+
+def discriminator_of(recipe: str, config: Config, norm: Any = keras.layers.BatchNormalization) -> keras.Model:
+    """Build the discriminator of a recipe.
+
+    Args:
+        recipe: the name of the recipe.
+        config: its settings.
+        norm: the class of the batch normalization.
+    """
+    return unet_discriminator(32) if recipe == UNET else builders.build_discriminator(config, norm)
+
+
+def step_of(recipe: str, config: Config) -> builders.SRGANTraining:
     """Return the GAN stage of a recipe with random weights of VGG."""
     chosen = layers.choose(1, devices.is_cpu())
     generator = builders.build_generator(config, **chosen)
-    discriminator = builders.build_discriminator(config, chosen["norm"])
+    discriminator = discriminator_of(recipe, config, chosen["norm"])
     vgg = VGG.build(config.vgg_layer, "random", before_activation=config.content_loss == "l1")
     return builders.gan_stage(config, generator, discriminator, vgg, Losses(1))
 
@@ -60,7 +105,7 @@ def main() -> None:
         keras.config.set_dtype_policy("mixed_bfloat16")
     hr = tf.constant(np.random.default_rng(0).integers(0, 256, (args.batch_size, *SHIPPED.hr_shape), np.uint8))
     batch = hr[:, :: SHIPPED.scaling_factor, :: SHIPPED.scaling_factor], hr
-    steps = {name: step_of(config).train_step for name, config in RECIPES.items()}
+    steps = {recipe: step_of(recipe, config).train_step for recipe, config in RECIPES.items()}
     report("GAN", measure(steps, batch, args.rounds))
 
 
