@@ -7,7 +7,7 @@ colours. The reduction is that of `pairs.shrink`: antialiased bicubic interpolat
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -20,8 +20,9 @@ from pyimagesearch.metrics import cubic_kernel
 BLOCK = 16
 """The side of a block in LR pixels. A result keeps the mean colour of each block. Blocks start at the upper left."""
 
-_STRIP_ROWS = 16  # the smallest number of LR rows in a strip
-_STRIP_PIXELS = 2**14  # the size of a strip in LR pixels; with smaller ones, threads cost more time than they save
+_STRIP_ROWS = 16  # the smallest number of LR rows in a strip or in a part of it
+_STRIP_PIXELS = 2**15  # the size of a strip in LR pixels; with smaller ones, threads cost more time than they save
+_BLENDED_PIXELS = 2**12  # LR pixels that are blended at a time, so that the large arrays stay in the cache
 _PROJECTIONS = 5  # the largest number of projections
 _ENOUGH = 0.9995  # fraction of reduced pixels that are equal to the input after rounding
 _BANDS = 3  # lower diagonals of the product of the taps and their transpose
@@ -103,6 +104,7 @@ class Reduction:
         return np.ascontiguousarray(_solve(self.columns, by_rows.swapaxes(0, 1)).swapaxes(0, 1))
 
 
+@lru_cache(maxsize=8)  # the frames of a video have one size
 def _taps(length: int, scale: int) -> scipy.sparse.csr_array:
     """Return the matrix of the reduction of a line, float32 [length, scale * length], without taps beyond the ends."""
     centres = scale * (np.arange(length)[:, None] + 0.5)  # [n, 1]
@@ -205,6 +207,11 @@ def _blend(reduction: Reduction, sr: np.ndarray, shares: np.ndarray) -> None:
     """
     full, scale = np.iinfo(sr.dtype).max, reduction.scale
 
+    def blend_strip(strip: slice) -> None:
+        rows = max(_STRIP_ROWS, _BLENDED_PIXELS // shares.shape[1])
+        for top in range(strip.start, strip.stop, rows):
+            blend(slice(top, min(top + rows, strip.stop)))
+
     def blend(strip: slice) -> None:
         first, last = max(0, strip.start - 1), min(len(shares), strip.stop + 1)
         part = shares[first:last]
@@ -216,7 +223,7 @@ def _blend(reduction: Reduction, sr: np.ndarray, shares: np.ndarray) -> None:
         kept = cv2.multiply(rows, 1 - np.abs(share), dtype=cv2.CV_32F)
         _add(kept, np.maximum(share, 0) * np.float32(full), rows)
 
-    reduction.for_strips(blend)
+    reduction.for_strips(blend_strip)
 
 
 def _add(image: np.ndarray, other: np.ndarray, target: np.ndarray) -> None:

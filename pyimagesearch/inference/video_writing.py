@@ -65,6 +65,7 @@ class Writer:
         self._source, self._settings, self._with_tracks = source, settings, with_tracks
         self._stream: av.VideoStream | None = None
         self._tracks: _Tracks | None = None
+        self._marker: av.filter.Graph | None = None
         self._start: int | None = None
         self._first_dts: int | None = None
         self._end = 0
@@ -132,7 +133,11 @@ class Writer:
     def _coded(self, image: av.VideoFrame) -> av.VideoFrame:
         context = self._stream.codec_context
         if self._settings.codec == "ffv1":
-            return image.reformat(format=context.pix_fmt)
+            image = image.reformat(format=context.pix_fmt)
+            if self._marker:
+                self._marker.vpush(image)
+                image = self._marker.vpull()
+            return image
         matrix = Colorspace.ITU709 if context.colorspace == _BT709 else Colorspace.ITU601
         return image.reformat(
             format=context.pix_fmt,
@@ -157,8 +162,10 @@ class Writer:
         stream.metadata.update(_described(source.metadata))
         self._stream = stream
         if self._with_tracks and settings.codec == "ffv1" and source.ratio != 1:
+            self._marker = _marker(context, source.ratio)
             told = printable(source.path), source.ratio.numerator, source.ratio.denominator
-            logging.warning("%s: the sample aspect ratio %d:%d is lost: ffv1 in .mkv does not store it", *told)
+            text = "%s: the sample aspect ratio %d:%d is stored in each frame of ffv1, but not in the header of the .mkv"
+            logging.warning(f"{text}: some players ignore it", *told)
         if self._with_tracks and isinstance(source, Video):
             self._tracks = _Tracks(source, self._container, _ending(self._container.name))
 
@@ -178,6 +185,17 @@ def _configure(context: av.VideoCodecContext, settings: VideoSettings, width: in
     context.colorspace = _BT709 if is_hd(width, height) else _BT601
     if settings.codec == "hevc":
         context.codec_tag = "hvc1"  # required by Apple's players
+
+
+def _marker(context: av.VideoCodecContext, ratio: Fraction) -> av.filter.Graph:
+    """Return a graph that stores a sample aspect ratio in frames. PyAV cannot store it in the header of an .mkv."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=context.width, height=context.height, format=context.pix_fmt, time_base=context.time_base
+    )
+    graph.link_nodes(source, graph.add("setsar", f"{ratio.numerator}/{ratio.denominator}"), graph.add("buffersink"))
+    graph.configure()
+    return graph
 
 
 def can_encode(settings: VideoSettings, width: int, height: int) -> bool:

@@ -420,10 +420,26 @@ def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
         assert container.streams.video[0].sample_aspect_ratio == Fraction(32, 27)
 
 
-def test_a_sample_aspect_ratio_that_cannot_be_kept_is_named(tmp_path, caplog):
+def test_ffv1_stores_the_sample_aspect_ratio_in_its_frames_and_says_so(tmp_path, caplog):
     source = write(tmp_path / "source.mp4", [smooth(0)] * 3, sample_aspect_ratio=Fraction(32, 27))
     video.upscale_video(source, str(tmp_path / "a.mkv"), enlarged, settings=VideoSettings("ffv1"))
-    assert "sample aspect ratio 32:27 is lost" in caplog.text
+    assert "sample aspect ratio 32:27 is stored in each frame" in caplog.text
+    assert shown_by_ffmpeg(tmp_path / "a.mkv") == ["sar:32/27"] * 3
+
+
+def shown_by_ffmpeg(path):
+    """The sample aspect ratios of the frames of a video, from FFmpeg's filter showinfo."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    with av.open(str(path)) as container, av.logging.Capture() as logs:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(template=container.streams.video[0])
+        graph.link_nodes(source, graph.add("showinfo"), graph.add("buffersink")).configure()
+        for frame in container.decode(video=0):
+            graph.vpush(frame)
+            graph.vpull()
+    av.logging.set_level(level)
+    return re.findall("sar:[0-9/]+", "".join(text for _, _, text in logs))
 
 
 def sine(rate, channels, seconds=1.0, start=0.0):
