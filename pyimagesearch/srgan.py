@@ -39,6 +39,17 @@ def _interpolate(lr: KerasTensor, scaling_factor: int) -> KerasTensor:
     return layers.AveragePooling2D(scaling_factor + 1, strides=1, padding="same", dtype="float32")(x)
 
 
+def _output(x: KerasTensor, lr: KerasTensor | None, scaling_factor: int, last_conv: LayerBuilder) -> KerasTensor:
+    """Return sr [B, S*H, S*W, 3] for features [B, S*H, S*W, F], which are added to the interpolated `lr` if given."""
+    initializer = _glorot(0.1 if lr is not None else 1.0)
+    x = last_conv(3, 9, padding="same", kernel_initializer=initializer, dtype="float32")(x)
+    if lr is None:
+        x = layers.Activation("tanh", dtype="float32")(x)
+        return layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
+    x = layers.Rescaling(127.5, dtype="float32")(x)
+    return layers.Add(dtype="float32")([x, _interpolate(lr, scaling_factor)])
+
+
 def _first_conv(size: int | None, conv: layers.Layer) -> tuple[KerasTensor, KerasTensor]:
     """Return the first features of a discriminator and its input, in float32: 16 bits would round images."""
     image = keras.Input((size, size, 3), name="image")
@@ -108,14 +119,7 @@ class SRGAN:
         x = layers.Add()([conv_norm(x), skip])
         for stage in range(1, scaling_factor.bit_length()):
             x = _upsample(x, upsampling_maps or feature_maps * 2**stage, prelu_slope)
-        initializer = _glorot(0.1 if global_skip else 1.0)
-        x = last_conv(3, 9, padding="same", kernel_initializer=initializer, dtype="float32")(x)  # [B, S*H, S*W, 3]
-        if global_skip:
-            x = layers.Rescaling(127.5, dtype="float32")(x)
-            sr = layers.Add(dtype="float32")([x, _interpolate(lr, scaling_factor)])
-        else:
-            x = layers.Activation("tanh", dtype="float32")(x)
-            sr = layers.Rescaling(127.5, offset=127.5, dtype="float32")(x)
+        sr = _output(x, lr if global_skip else None, scaling_factor, last_conv)
         return keras.Model(lr, sr, name="generator")
 
     @staticmethod

@@ -164,7 +164,7 @@ class Writer:
         if self._with_tracks and settings.codec == "ffv1" and source.ratio != 1:
             self._marker = _marker(context, source.ratio)
             told = printable(source.path), source.ratio.numerator, source.ratio.denominator
-            text = "%s: the sample aspect ratio %d:%d is stored in each frame of ffv1, but not in the header of the .mkv"
+            text = "%s: the sample aspect ratio %d:%d is stored in each frame, not in the header of the .mkv"
             logging.warning(f"{text}: some players ignore it", *told)
         if self._with_tracks and isinstance(source, Video):
             self._tracks = _Tracks(source, self._container, _ending(self._container.name))
