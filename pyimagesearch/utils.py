@@ -81,7 +81,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         The figure. It has a panel for each entry of `CURVES`. The axes of losses are logarithmic.
     """
     before = max((row["step"] for row in rows if row["stage"] == "pretrain"), default=0)
-    figure = Figure((18, 7.5), layout="constrained")
+    figure = Figure((18, 7.5))
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.07, top=0.95, wspace=0.2, hspace=0.3)
     for axes, (title, columns) in zip(figure.subplots(2, 4).flat, CURVES.items(), strict=True):
         axes.set(title=title, xlabel="step")
         axes.locator_params(axis="x", nbins=5)  # numbers of steps are long

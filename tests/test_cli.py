@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import io
 import logging
 import os
@@ -22,6 +23,10 @@ def shared_flags(*argv):
     parser = cli.Parser(prog="train_srgan.py")
     cli.add_shared_flags(parser)
     return parser.parse_args(["--device", *argv])
+
+
+def test_the_objects_of_the_imports_are_not_garbage_collected_and_others_are():
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000
 
 
 def test_log_lines_go_to_standard_output(capsys):
