@@ -133,7 +133,7 @@ def test_results_and_messages_are_those_without_a_cluster(model, photos, monkeyp
     Image.fromarray(random_image(99, 70)).convert("LA").save(photos / "grey.png")
     flags = ["--compare", "--tile", "40", "--output"]
     with start(model, *flags, "alone") as alone, start(model, *flags, "together", "--cluster", "auto") as together:
-        wait_until(lambda: (photos.parent / "together").is_dir() and contents(photos.parent / "together"), 120)
+        wait_until(lambda: (photos.parent / "together").is_dir() and contents(photos.parent / "together"), 300)
         processes = family(together)
         names, addresses = {process.name() for process in processes}, listening([*processes, together])
         said, complaints = together.communicate(timeout=120)
@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written_and_the_next_run_goes
         save(photos / f"large {number}.png", random_image(200, 200, number))
     out = photos.parent / "out"
     with start(model, "--output", "out", "--cluster", "auto") as process:
-        wait_until(lambda: out.is_dir() and len(contents(out)) >= 3, 120)
+        wait_until(lambda: out.is_dir() and len(contents(out)) >= 3, 300)
         processes = family(process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
@@ -197,7 +197,7 @@ def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(model, photo
         save(photos / f"large {number}.png", random_image(200, 200, number))
     out = photos.parent / "out"
     with start(model, "--output", "out", "--cluster", "auto") as process:
-        wait_until(lambda: out.is_dir() and len(contents(out)) >= 3, 120)
+        wait_until(lambda: out.is_dir() and len(contents(out)) >= 3, 300)
         processes = family(process)
         process.kill()
     agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}  # they look for the rest of Ray for a minute
@@ -224,7 +224,7 @@ def test_two_nodes_make_what_one_machine_makes_when_one_of_them_is_removed(model
         second = nodes.add_node(num_cpus=1)
         out = photos.parent / "together"
         with start(model, "--output", "together", "--cluster", nodes.address) as together:
-            wait_until(lambda: out.is_dir() and len(contents(out)) >= 5, 120)
+            wait_until(lambda: out.is_dir() and len(contents(out)) >= 5, 300)
             nodes.remove_node(second, allow_graceful=False)
             _, complaints = together.communicate(timeout=240)
     finally:
@@ -243,7 +243,7 @@ def test_a_file_whose_worker_is_killed_three_times_is_named_and_left_out(photos,
     save(photos / "poison.png", random_image(1000, 1000))  # takes seconds
     flags = ["--output", "out", "--cluster", "auto", "--cores", "1"]
     with start(ROOT / "weights" / "pretrained.keras", *flags) as process:
-        wait_until(lambda: (photos.parent / "out" / "0.png").exists(), 120)
+        wait_until(lambda: (photos.parent / "out" / "0.png").exists(), 300)
         killed = set()
         while process.poll() is None:
             for worker in family(process):
