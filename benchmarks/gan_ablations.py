@@ -3,7 +3,7 @@
 
 Example:
     python create_tfrecords.py --images PHOTOS --crop-size 128
-    python benchmarks/gan_ablations.py --records tfrecord --benchmark Set5 docs/photographs --vgg-weights imagenet
+    python benchmarks/gan_ablations.py --records tfrecord --benchmark Set5 docs/photographs
 """
 
 import argparse
@@ -11,19 +11,18 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from gan_step import DISCRIMINATORS, discriminator_of  # it finds the package and suppresses messages of TensorFlow
+from gan_step import DISCRIMINATORS, stage_of  # it finds the package and suppresses messages of TensorFlow
 
 # isort: split
 import keras
 import tensorflow as tf
 
-from pyimagesearch import cli, devices, layers, readers
+from pyimagesearch import cli, devices, readers
 from pyimagesearch.config import PRESETS, SHIPPED_GENERATORS, Config
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data_preprocess import load_dataset
 from pyimagesearch.evaluation import benchmarks
 from pyimagesearch.inference import generators, upscaling
-from pyimagesearch.losses import Losses
 from pyimagesearch.training import builders
 from pyimagesearch.vgg import VGG
 
@@ -81,12 +80,8 @@ def train(name: str, config: Config, vgg_weights: str, shards: Sequence[str]) ->
     Returns:
         The averaged generator in float32, and the adversarial fraction of the gradient in the last step, in 0..1.
     """
-    chosen = layers.choose(1, devices.is_cpu())
-    generator = builders.build_generator(config, **chosen)
-    generator.set_weights(generators.load_generator(SHIPPED_GENERATORS["pretrained"]).get_weights())
-    vgg = VGG.build(config.vgg_layer, vgg_weights, before_activation=config.content_loss == "l1")
-    discriminator = discriminator_of(name, config, chosen["norm"])
-    stage = builders.gan_stage(config, generator, discriminator, vgg, Losses(1))
+    start = generators.load_generator(SHIPPED_GENERATORS["pretrained"]).get_weights()
+    stage = stage_of(name, config, vgg_weights, start)
     step = tf.function(stage.train_step)
     size, side = config.train_batch_size, config.hr_shape[0]
     batches = load_dataset(shards, size, train=True, hr_crop_size=side, seed=config.seed)

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,23 @@ def discriminator_of(recipe: str, config: Config, norm: Any = keras.layers.Batch
     return unet_discriminator(32) if recipe == UNET else builders.build_discriminator(config, norm)
 
 
-def step_of(recipe: str, config: Config) -> builders.SRGANTraining:
-    """Return the GAN stage of a recipe with random weights of VGG."""
+def stage_of(
+    recipe: str, config: Config, vgg_weights: str = "random", start: Sequence[np.ndarray] | None = None
+) -> builders.SRGANTraining:
+    """Return the GAN stage of a recipe, optionally from the weights `start` of a generator.
+
+    Args:
+        recipe: the name of the recipe.
+        config: its settings.
+        vgg_weights: see `VGG.build`.
+        start: the weights of the generator; by default random ones.
+    """
     chosen = layers.choose(1, devices.is_cpu())
     generator = builders.build_generator(config, **chosen)
+    if start:
+        generator.set_weights(start)
     discriminator = discriminator_of(recipe, config, chosen["norm"])
-    vgg = VGG.build(config.vgg_layer, "random", before_activation=config.content_loss == "l1")
+    vgg = VGG.build(config.vgg_layer, vgg_weights, before_activation=config.content_loss == "l1")
     return builders.gan_stage(config, generator, discriminator, vgg, Losses(1))
 
 
@@ -105,7 +117,7 @@ def main() -> None:
         keras.config.set_dtype_policy("mixed_bfloat16")
     hr = tf.constant(np.random.default_rng(0).integers(0, 256, (args.batch_size, *SHIPPED.hr_shape), np.uint8))
     batch = hr[:, :: SHIPPED.scaling_factor, :: SHIPPED.scaling_factor], hr
-    steps = {recipe: step_of(recipe, config).train_step for recipe, config in RECIPES.items()}
+    steps = {recipe: stage_of(recipe, config).train_step for recipe, config in RECIPES.items()}
     report("GAN", measure(steps, batch, args.rounds))
 
 
