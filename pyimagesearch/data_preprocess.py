@@ -212,16 +212,13 @@ def load_dataset(
         return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
     records = tfrecords.locate_records(filenames)
     together = batch_size * workers
-    if together > len(records.offsets) * crops_per_record:
-        raise UserError(
-            f"a batch of {together} crops is too large: the {len(records.offsets)} training records give "
-            f"{len(records.offsets) * crops_per_record} in a pass; choose a smaller batch size or more photographs"
-        )
+    check_batch_size(records, together, crops_per_record)
     options = tf.data.Options()
     options.deterministic = seed is not None
     seed = random.randrange(2**32) if seed is None else seed
     read_record = _reader(records, seed)
 
+    @tf.autograph.experimental.do_not_convert
     def draw_crops(visit: tf.Tensor) -> tuple[TensorPair, ...]:
         crop_seed = tf.stack([seed, visit])
         return read_train_example(read_record(visit), hr_crop_size, scale, crops_per_record, crop_seed, degradation)
@@ -236,11 +233,31 @@ def load_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
+def check_batch_size(records: tfrecords.Locations, batch_size: int, crops_per_record: int) -> None:
+    """Check that one pass over the training records fills a batch.
+
+    Args:
+        records: from `tfrecords.locate_records`.
+        batch_size: the number of crops in the batch of all workers.
+        crops_per_record: as in `load_dataset`.
+
+    Raises:
+        UserError: the batch has more crops than the pass.
+    """
+    crops = len(records.offsets) * crops_per_record
+    if batch_size > crops:
+        raise UserError(
+            f"a batch of {batch_size} crops is too large: the {len(records.offsets)} training records give {crops} in "
+            "a pass; choose a smaller batch size or more photographs"
+        )
+
+
 def _test_pairs(
     filenames: Sequence[str], hr_crop_size: int, scale: int, seed: int, degradation: str
 ) -> tf.data.Dataset:
     """Return the center crop of each record, in order. The arguments are those of `load_dataset`."""
 
+    @tf.autograph.experimental.do_not_convert
     def read_middle(number: tf.Tensor, example: tf.Tensor) -> TensorPair:
         return read_test_example(example, hr_crop_size, scale, tf.stack([seed, number]), degradation)
 

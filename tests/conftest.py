@@ -33,6 +33,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest tests, so that the workers of pytest-xdist end at about the same time."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
+
+
 def pytest_unconfigure():
     shutil.rmtree(os.environ["KERAS_HOME"])
 

@@ -25,6 +25,7 @@ PRESET = dataclasses.replace(
     pretrain_epochs=6,
     finetune_epochs=6,
     steps_per_epoch=3,
+    infer_hr_size=64,
     checkpoint_every=2,
     validate_every=3,
 )

@@ -83,7 +83,7 @@ def perceptual_distance(vgg: keras.Model) -> Distance:
     def on_replica(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         return metrics.perceptual_distance(vgg, hr[None], sr[None])[0]
 
-    @tf.function(reduce_retracing=True)  # static shapes for TPUs, until a second size is used
+    @tf.function(autograph=False, reduce_retracing=True)  # static shapes for TPUs, until a second size is used
     def distance(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(on_replica, args=(hr, sr)))[0]
 

@@ -125,9 +125,9 @@ def _read(in_flight: Sequence[dict[str, tf.Tensor]], last_step: int) -> list[dic
 
 def _distributed_step(model: keras.Model, jit_compile: bool) -> Step:
     strategy = tf.distribute.get_strategy()
-    train_step = tf.function(model.train_step, jit_compile=True) if jit_compile else model.train_step
+    train_step = tf.function(model.train_step, autograph=False, jit_compile=True) if jit_compile else model.train_step
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch: Any) -> dict[str, tf.Tensor]:
         shares = strategy.run(train_step, args=(batch,))
         return {name: strategy.reduce("sum", share, axis=None) for name, share in shares.items()}

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pyimagesearch import devices, layers
 from pyimagesearch.config import Config, Paths
 from pyimagesearch.data import tfrecords
-from pyimagesearch.data_preprocess import load_dataset, load_test_pairs
+from pyimagesearch.data_preprocess import check_batch_size, load_dataset, load_test_pairs
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import generators
 from pyimagesearch.losses import Losses
@@ -278,5 +278,5 @@ def prepare_batches(config: Config, shards: Sequence[str], num_replicas: int) ->
         seed=config.seed,
         degradation=config.degradation,
     )
-    load(batch_size=config.train_batch_size * num_replicas)
+    check_batch_size(tfrecords.locate_records(shards), config.train_batch_size * num_replicas, config.crops_per_record)
     return functools.partial(load, batch_size=config.train_batch_size)
