@@ -59,7 +59,9 @@ def prepare(folder, make_pair, config, writes=True):
         Paths(outputs=str(folder / "outputs")),
         VGG.build("vgg19:block1_conv1", "random"),
         builders.Snapshot(config),
-        functools.partial(load_dataset, train, config.train_batch_size, train=True, hr_crop_size=32),
+        functools.partial(
+            load_dataset, train, config.train_batch_size, train=True, hr_crop_size=32, crops_per_record=4
+        ),
         load_test_pairs(test, 2, hr_crop_size=96),
         writes=writes,
     )
