@@ -84,7 +84,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure((18, 7.5))
     figure.subplots_adjust(left=0.04, right=0.99, bottom=0.07, top=0.95, wspace=0.2, hspace=0.3)
     for axes, (title, columns) in zip(figure.subplots(2, 4).flat, CURVES.items(), strict=True):
-        axes.set(title=title, xlabel="step")
+        axes.set_title(title, y=1)  # matplotlib searches for the position if it is not given, which takes long
+        axes.set_xlabel("step")
         axes.locator_params(axis="x", nbins=5)  # numbers of steps are long
         for column in columns:
             points = [
