@@ -3,9 +3,11 @@
 import functools
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -123,20 +125,25 @@ def _on_tpu(network: keras.Model) -> Network:
     return lambda x: compute(tf.constant(x)).numpy()
 
 
+def _import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, which sends usage data and starts a process for each message."""
+    sys.modules["openvino_telemetry"] = None  # as if it were not installed
+    import openvino
+
+    return openvino
+
+
 @functools.cache
 def _core() -> Any:
     """Return the core of OpenVINO. It is created once, because its deletion removes the stack of signal handlers."""
-    import openvino
-
-    return openvino.Core()
+    return _import_openvino().Core()
 
 
 def _openvino(network: keras.Model, precision: str) -> Network:
-    import openvino
-
     signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
     function = tf.function(lambda x: network(x, training=False), input_signature=signature)
-    model = openvino.convert_model(function, share_weights=False)  # the network may be deleted before the model
+    # The network may be deleted before the model, so the model has weights of its own.
+    model = _import_openvino().convert_model(function, share_weights=False)
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     compiled = _core().compile_model(model, "CPU", hint)
 

@@ -55,6 +55,13 @@ def test_openvino_in_16_bits_is_near():
     assert np.abs(sr - generator(lr)).mean() < 1
 
 
+@needs_openvino
+def test_openvino_sends_no_usage_data():
+    runtimes.compile_network(SRGAN.generator(4, 4, 1), "openvino", "float32")
+    assert "openvino" in sys.modules
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+
+
 SIGNALLED = """
 import gc, os, signal
 import numpy as np
