@@ -152,21 +152,19 @@ def test_a_shift_that_leaves_the_discriminator_nothing_is_refused(flags, said):
         builders.check_shift(train_srgan.build_config(train_srgan.parse_args(flags)))
 
 
-def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace, tmp_path):
+def test_the_numbers_of_an_earlier_run_are_where_another_one_starts(workplace):
     path = workplace[0] / "outputs" / "models" / "config.json"
     earlier = train_srgan.build_config(train_srgan.parse_args(["--config", str(path)]))
     brief = train_srgan.build_config(train_srgan.parse_args(["--preset", "demo", *map(str, BRIEF)]))
     assert earlier == brief
     changed = train_srgan.build_config(train_srgan.parse_args(["--config", str(path), "--grid-weight", "2", "--bn"]))
     assert changed == dataclasses.replace(earlier, grid_weight=2.0, batch_norm=True)
-    flags = ["--config", path, "--records", workplace[0] / "tfrecord", "--outputs", tmp_path]
-    assert train_srgan.main(list(map(str, [*flags, "--vgg-weights", "random"]))) == 0
-    again, first = (
-        keras.models.load_model(outputs / "models" / "pretrained_generator.keras").get_weights()
-        for outputs in (tmp_path, workplace[0] / "outputs")
-    )
-    for one, other in zip(again, first, strict=True):
-        np.testing.assert_array_equal(one, other)
+
+
+def difference(one, other, part="weights"):
+    """Return the largest difference of the weights of two saved networks, or of a part of them, of the same shapes."""
+    before, after = (getattr(keras.models.load_model(path), part) for path in (one, other))
+    return max(np.abs(old.numpy() - new.numpy()).max() for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("name", ["pretrained_generator.keras", "generator.keras"])
@@ -177,10 +175,7 @@ def test_saved_generators_upscale_by_four(workplace, name):
 
 def test_fine_tuning_starts_from_the_pretrained_generator_and_moves_it(workplace):
     models = workplace[0] / "outputs" / "models"
-    names = ("pretrained_generator.keras", "generator.keras")
-    before, after = (keras.models.load_model(models / name).get_weights() for name in names)
-    changes = [np.abs(old - new).max() for old, new in zip(before, after, strict=True)]
-    assert 0 < max(changes) < 1e-2
+    assert 0 < difference(models / "pretrained_generator.keras", models / "generator.keras") < 1e-2
 
 
 def test_inference_prints_the_figures_of_all_three(workplace):
@@ -282,34 +277,18 @@ def test_an_interpolation_at_its_ends_is_the_pretrained_generator_or_srgan(workp
     assert (results["0"] != results["1"]).any()
 
 
-def test_fine_tuning_takes_the_network_of_the_generator_that_it_starts_from(workplace, tmp_path):
-    generator = SRGAN.generator(4, 12, 2, upsampling_maps=16)
-    generator.save(tmp_path / "start.keras")
-    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
-    assert train_srgan.main(list(map(str, [*flags, "--init-generator", tmp_path / "start.keras"]))) == 0
-    start, tuned = (
-        keras.models.load_model(tmp_path / "models" / name).get_weights()
-        for name in ("pretrained_generator.keras", "generator.keras")
-    )
-    for one, given, other in zip(start, generator.get_weights(), tuned, strict=True):
-        np.testing.assert_array_equal(one, given)
-        assert one.shape == other.shape
-    assert any((one != other).any() for one, other in zip(start, tuned, strict=True))
-
-
-def test_fine_tuning_starts_from_a_given_srgan(workplace, tmp_path):
+def test_the_gan_stage_starts_from_given_networks_and_the_numbers_of_an_earlier_run(workplace, tmp_path):
     for name in ("start", "srgan"):
-        SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / f"{name}.keras")
-    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF]
-    flags += ["--finetune-lr", "1e-6", "--init-generator", tmp_path / "start.keras"]
-    assert train_srgan.main(list(map(str, [*flags, "--init-srgan", tmp_path / "srgan.keras"]))) == 0
-    start, pretrained, srgan, tuned = (
-        keras.models.load_model(tmp_path / name).get_weights()
-        for name in ("start.keras", "models/pretrained_generator.keras", "srgan.keras", "models/generator.keras")
-    )
-    for one, other in zip(start, pretrained, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert 0 < max(np.abs(one - other).max() for one, other in zip(srgan, tuned, strict=True)) < 1e-4
+        SRGAN.generator(4, 32, 2, upsampling_maps=16, batch_norm=False).save(tmp_path / f"{name}.keras")
+    start, srgan, earlier = tmp_path / "start.keras", tmp_path / "srgan.keras", workplace[0] / "outputs" / "models"
+    flags = ["--config", earlier / "config.json", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path]
+    flags += ["--vgg-weights", "random", "--init-generator", start, "--init-srgan", srgan]
+    flags += ["--init-discriminator", earlier / "discriminator.keras", "--seed", 1, "--finetune-lr", "1e-6"]
+    assert train_srgan.main(list(map(str, flags))) == 0
+    assert difference(tmp_path / "models" / "pretrained_generator.keras", start) == 0
+    assert 0 < difference(tmp_path / "models" / "generator.keras", srgan) < 1e-4
+    discriminators = (folder / "discriminator.keras" for folder in (earlier, tmp_path / "models"))
+    assert 0 < difference(*discriminators, part="trainable_weights") < 1e-4
 
 
 def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp_path):
@@ -318,21 +297,6 @@ def test_fine_tuning_refuses_an_srgan_of_another_network(refused, workplace, tmp
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF, "--init-generator", "start.keras"]
     said = refused(train_srgan, *flags, "--init-srgan", "srgan.keras")
     assert "srgan.keras: its network differs from that of the initial generator" in said
-
-
-def test_a_discriminator_is_saved_and_the_gan_stage_can_start_with_it(workplace, tmp_path):
-    SRGAN.generator(4, 12, 2, batch_norm=False).save(tmp_path / "start.keras")
-    flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", *BRIEF]
-    flags += ["--finetune-lr", "1e-6", "--init-generator", tmp_path / "start.keras"]
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert train_srgan.main(list(map(str, [*flags, "--outputs", first, "--seed", "1"]))) == 0
-    given = first / "models" / "discriminator.keras"
-    flags += ["--outputs", second, "--seed", "2", "--init-discriminator", given]
-    assert train_srgan.main(list(map(str, flags))) == 0
-    one, other = (
-        keras.models.load_model(path).trainable_weights for path in (given, second / "models" / "discriminator.keras")
-    )
-    assert 0 < max(np.abs(old.numpy() - new.numpy()).max() for old, new in zip(one, other, strict=True)) < 1e-4
 
 
 def test_a_discriminator_of_another_network_is_refused(refused, workplace, tmp_path):
@@ -350,12 +314,7 @@ def test_the_first_stage_can_start_from_a_generator_too_and_keep_its_batch_stati
     flags = ["--preset", "demo", "--records", workplace[0] / "tfrecord", "--outputs", tmp_path, *BRIEF, "--freeze-bn"]
     flags = list(map(str, [*flags, "--init-generator", start, "--init-stage", "pretrain", "--pretrain-lr", "1e-6"]))
     assert train_srgan.main(flags) == 0
-    given, pretrained = (
-        keras.models.load_model(path).get_weights()
-        for path in (start, tmp_path / "models" / "pretrained_generator.keras")
-    )
-    changes = [np.abs(one - other).max() for one, other in zip(given, pretrained, strict=True)]
-    assert 0 < max(changes) < 1e-5
+    assert 0 < difference(start, tmp_path / "models" / "pretrained_generator.keras") < 1e-5
     assert [row["stage"] for row in callbacks.read_history(str(tmp_path / "history.csv"))] == ["pretrain", "finetune"]
 
 
