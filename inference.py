@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pyimagesearch import cli  # before TensorFlow, whose start it quiets
+from pyimagesearch import cli  # before TensorFlow, to suppress its messages
 
 # isort: split
 import numpy as np

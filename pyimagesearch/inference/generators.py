@@ -322,26 +322,26 @@ def fold_batch_norm(generator: keras.Model, dtype: str = "float32") -> keras.Mod
     return folded
 
 
-def shuffle_last(network: keras.Model) -> keras.Model:
-    """Move the last depth-to-space of a network behind the last convolution, which is faster on CPUs.
+def shuffle_last(generator: keras.Model) -> keras.Model:
+    """Move the last depth-to-space of a generator behind the last convolution, which is faster on CPUs.
 
     A convolution behind a depth-to-space by r equals a convolution with a kernel of about 1 / r of the size before it,
     whose filters compute blocks of r x r pixels. So no layer has many pixels and few channels.
 
     Args:
-        network: a generator, or its head from `split`.
+        generator: from `fold_batch_norm`.
 
     Returns:
-        A new network that computes the same, or `network` itself if other layers than PReLU are between the two.
+        A new generator that computes the same and shares layers with `generator`, or `generator` itself if other layers
+        than PReLU are between the two.
     """
-    clone = _cloned(network)
-    interpolation = _interpolation(clone)
-    operations = [operation for operation in clone.operations if operation not in interpolation]
+    interpolation = _interpolation(generator)
+    operations = [operation for operation in generator.operations if operation not in interpolation]
     shuffles = [place for place, operation in enumerate(operations) if hasattr(operation, "block_size")]
     end = operations[shuffles[-1] :] if shuffles else []
     convolutions = [operation for operation in end if isinstance(operation, layers.Conv2D)]
     if len(convolutions) != 1 or not _is_movable(end, convolutions[0], interpolation):
-        return network
+        return generator
     shuffle, (last,), place = end[0], convolutions, end.index(convolutions[0])
     size, x = shuffle.block_size, shuffle.input  # [B, H / r, W / r, r * r * C]
     for prelu in end[1:place]:
@@ -349,10 +349,10 @@ def shuffle_last(network: keras.Model) -> keras.Model:
     kernel, bias = last.get_weights()
     kernel = _before_shuffle(kernel, size)
     shape = {"filters": kernel.shape[-1], "kernel_size": kernel.shape[:2]}
-    x = shuffle(_with(last, x, kernel, np.tile(bias, size * size), **shape))  # [B, H, W, 3]
-    for later in end[place + 1 :]:
-        x = later([x, _interpolated(clone.input, *interpolation[1:])] if isinstance(later, layers.Add) else x)
-    return _cloned(keras.Model(clone.input, x, name=network.name))
+    x = _copy(shuffle)(_with(last, x, kernel, np.tile(bias, size * size), **shape))  # [B, H, W, 3]
+    for later in map(_copy, end[place + 1 :]):
+        x = later([x, _interpolated(generator.input, *interpolation[1:])] if isinstance(later, layers.Add) else x)
+    return keras.Model(generator.input, x, name=generator.name)
 
 
 def _interpolation(network: keras.Model) -> list[Any]:
@@ -391,16 +391,14 @@ def _interpolated(lr: keras.KerasTensor, shuffle: Any, pooling: layers.AveragePo
     x = rows([lr[:, :1], lr, lr[:, -1:]])  # the border is repeated
     x = columns([x[:, :, :1], x, x[:, :, -1:]])  # [B, h + 2, w + 2, 3]
     conv = layers.Conv2D(kernel.shape[-1], 3, use_bias=False, dtype="float32", name=f"{pooling.name}_convolution")
-    x = shuffle(conv(x))
+    x = _copy(shuffle)(conv(x))
     conv.set_weights([kernel])
     return x
 
 
-def _cloned(model: keras.Model) -> keras.Model:
-    """Return a copy whose operations belong to no other model, so that each has one output."""
-    clone = keras.models.clone_model(model, clone_function=lambda layer: layer.from_config(layer.get_config()))
-    clone.set_weights(model.get_weights())
-    return clone
+def _copy(operation: Any) -> Any:
+    """Return a copy without weights. An operation that is used in two models would have two outputs."""
+    return operation.from_config(operation.get_config())
 
 
 def _is_movable(end: Sequence[Any], last: layers.Conv2D, interpolation: Sequence[Any]) -> bool:
@@ -420,7 +418,7 @@ def _is_movable(end: Sequence[Any], last: layers.Conv2D, interpolation: Sequence
 
 def _with(layer: layers.Layer, x: keras.KerasTensor, *weights: np.ndarray, **shape: Any) -> keras.KerasTensor:
     """Apply a layer with other weights and another shape."""
-    copy = type(layer).from_config(layer.get_config() | shape)
+    copy = layer.from_config(layer.get_config() | shape)
     y = copy(x)
     copy.set_weights(weights)
     return y
