@@ -39,6 +39,12 @@ runpy.run_path("ROOT/app.py", run_name="__main__")
 """.replace("ROOT", str(ROOT))
 
 
+def has_contents(path):
+    with contextlib.suppress(FileNotFoundError):  # the server may have removed it meanwhile
+        return path.stat().st_size > 0
+    return False
+
+
 class Server(NamedTuple):
     """A process of app.py, the address of its page, and the folder of its temporary files."""
 
@@ -48,7 +54,8 @@ class Server(NamedTuple):
 
     def files(self):
         """Return the paths of all files that have contents."""
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        paths = [pathlib.Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
+        return [path for path in paths if has_contents(path)]
 
 
 @contextlib.contextmanager
