@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import sys
 import time
@@ -15,7 +16,10 @@ ray = pytest.importorskip("ray", reason="needs Ray, which is not installed")
 
 
 class Recorder:
-    """Notes in files which tasks it begins and ends. A task is (name, seconds, folder)."""
+    """Notes in files which tasks it begins and ends. A task is (name, seconds, folder).
+
+    The task "meeting" waits until a task has begun on another node.
+    """
 
     def __init__(self, cores):
         self.cores = cores
@@ -32,6 +36,8 @@ class Recorder:
         os.replace(aside, os.path.join(folder, f"begun-{name}-{attempt}"))
         if name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "meeting":
+            wait_until(lambda: len(nodes(folder)) == 2)
         time.sleep(seconds)
         with open(os.path.join(folder, f"ended-{name}"), "a") as file:
             file.write("x")
@@ -83,6 +89,22 @@ def tasks(folder, count, seconds):
     return [(f"task{number}", seconds, str(folder)) for number in range(count)]
 
 
+def meeting(folder):
+    return ("meeting", 0, str(folder))
+
+
+def nodes(folder):
+    """Return the nodes on which tasks have begun."""
+    return {path.read_text().split()[1] for path in pathlib.Path(folder).glob("begun-*")}
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.01)
+
+
 def running_tasks(folder):
     return [path for path in folder.glob("begun-*") if path.name[6:-2] not in ended(folder)]
 
@@ -99,20 +121,12 @@ def ended(folder):
     return {path.name.removeprefix("ended-") for path in folder.glob("ended-*")}
 
 
-def wait_for(path):
-    deadline = time.monotonic() + 30
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < deadline, f"{path.name} has not begun"
-        time.sleep(0.01)
-    return path.read_text().split()
-
-
 def test_each_task_is_done_once_and_on_both_nodes(connected, tmp_path):
-    pool = workers.Pool(connected, Recorder)
-    outcomes = list(pool.run(tasks(tmp_path, 12, 0.2), 12))
-    assert ended(tmp_path) == {f"task{number}" for number in range(12)}
+    work = [meeting(tmp_path), *tasks(tmp_path, 12, 0.1)]
+    outcomes = list(workers.Pool(connected, Recorder).run(work, 13))
+    assert ended(tmp_path) == {"meeting", *(f"task{number}" for number in range(12))}
     assert {path.read_text() for path in tmp_path.glob("ended-*")} == {"x"}, "a task was done twice"
-    assert sorted(outcome.task for outcome in outcomes) == sorted(tasks(tmp_path, 12, 0.2))
+    assert sorted(outcome.task for outcome in outcomes) == sorted(work)
     assert all(outcome.attempts == 1 and not outcome.given_up for outcome in outcomes)
     assert len({node for _, node, _ in (outcome.value for outcome in outcomes)}) == 2
     assert {cores for _, _, cores in (outcome.value for outcome in outcomes)} == {1}
@@ -148,26 +162,25 @@ def test_tasks_of_a_killed_worker_run_again(connected, tmp_path):
 
 
 def test_tasks_of_a_removed_node_run_elsewhere(two_nodes, second_node, connected, tmp_path):
-    outcomes = []
-    for outcome in workers.Pool(connected, Recorder).run(tasks(tmp_path, 12, 0.5), 12):
+    outcomes, work = [], [meeting(tmp_path), *tasks(tmp_path, 12, 0.3)]
+    for outcome in workers.Pool(connected, Recorder).run(work, 13):
         outcomes.append(outcome)
         on_second = [outcome for outcome in outcomes if outcome.value[1] == second_node.node_id]
         if on_second and second_node in two_nodes.worker_nodes:
             two_nodes.remove_node(second_node, allow_graceful=False)
             removed_after = len(outcomes)
-    assert {outcome.value[0] for outcome in outcomes} == {f"task{number}" for number in range(12)}
-    assert len(outcomes) == 12 > removed_after
-    assert ended(tmp_path) == {f"task{number}" for number in range(12)}
+    names = {name for name, *_ in work}
+    assert {outcome.value[0] for outcome in outcomes} == ended(tmp_path) == names
+    assert len(outcomes) == 13 > removed_after
 
 
 def test_a_new_node_takes_part(two_nodes, tmp_path):
-    nodes, new = set(), None
+    new, (first, *others) = None, tasks(tmp_path, 3, 0)
     with workers.connected(two_nodes.address) as module:
-        for outcome in workers.Pool(module, Recorder).run(tasks(tmp_path, 30, 0.3), 30):
-            nodes.add(outcome.value[1])
+        for _ in workers.Pool(module, Recorder).run([first, meeting(tmp_path), *others], 4):
             new = new or two_nodes.add_node(num_cpus=1)
     two_nodes.remove_node(new)
-    assert len(nodes) == 2
+    assert len(nodes(tmp_path)) == 2
 
 
 def test_a_task_that_ends_its_worker_three_times_is_given_up_and_no_other(connected, tmp_path):
@@ -190,7 +203,7 @@ def test_a_task_that_ends_its_worker_three_times_is_given_up_and_no_other(connec
 )
 def test_workers_that_cannot_compute_are_told(connected, tmp_path, worker, message):
     with pytest.raises(UserError, match=message):
-        list(workers.Pool(connected, worker).run(tasks(tmp_path, 8, 0.1), 8))
+        list(workers.Pool(connected, worker).run([meeting(tmp_path), *tasks(tmp_path, 8, 0.1)], 9))
 
 
 def test_no_worker_is_left_when_the_tasks_are_not_all_taken(connected, tmp_path):
