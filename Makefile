@@ -17,9 +17,8 @@ demo: $(VENV)/run.stamp
 	$(BIN)/python inference.py --device gpu --preset demo --records $(DEMO)/tfrecord --outputs $(DEMO)
 	@echo "Look at $(DEMO)/images/grid.png"
 
-# Three workers on two cores, because many tests wait for processes that they start.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest
