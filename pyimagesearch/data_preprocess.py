@@ -213,13 +213,13 @@ def load_dataset(
     Raises:
         UserError: the training batch of all workers has more crops than one pass over the records.
     """
+    options = tfrecords.dataset_options()
     if not train:
         pairs = _test_pairs(filenames, hr_crop_size, scale, seed or 0, degradation)
-        return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return pairs.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
     records = tfrecords.locate_records(filenames)
     together = batch_size * workers
     check_batch_size(records, together, crops_per_record)
-    options = tf.data.Options()
     options.deterministic = seed is not None
     seed = random.randrange(2**32) if seed is None else seed
     read_record = _reader(records, seed)

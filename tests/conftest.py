@@ -78,6 +78,19 @@ def shared_data():
 
 
 @pytest.fixture
+def iterated(monkeypatch):
+    """Return a list that gets each dataset of which an iterator is made."""
+    datasets, make_iterator = [], tf.data.Dataset.__iter__
+
+    def note(dataset):
+        datasets.append(dataset)
+        return make_iterator(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", note)
+    return datasets
+
+
+@pytest.fixture
 def clone(tmp_path):
     """Return a copy of the project with links to its files and its own outputs."""
     for path in ROOT.iterdir():

@@ -122,6 +122,12 @@ def test_training_batches_are_endless_and_of_one_size(shards):
         np.testing.assert_array_equal(hr, enlarged(lr))
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_no_dataset_is_autotuned_because_its_end_could_take_a_minute(shards, train):
+    dataset = data_preprocess.load_dataset(shards, 2, train, hr_crop_size=32)
+    assert dataset.options().autotune.enabled is False
+
+
 def test_the_seed_determines_the_stream(shards):
     def first_batches(seed):
         dataset = LOAD(shards, 4, seed=seed)

@@ -12,6 +12,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 
 from pyimagesearch.data.image_io import read_rgb
 from pyimagesearch.data.pairs import Pair, cut, make_pair
+from pyimagesearch.data.tfrecords import dataset_options
 from pyimagesearch.errors import UserError
 
 SAMPLE_PIECE_SIZE = 152
@@ -113,7 +114,7 @@ class Div2k:
         builder = tfds.builder_from_directory(self.builder_dir)
         examples = builder.as_dataset(
             split=f"{self.split}[{self.first}:{self.last}]",
-            read_config=tfds.ReadConfig(add_tfds_id=True),
+            read_config=tfds.ReadConfig(add_tfds_id=True, options=dataset_options()),
             decoders={name: tfds.decode.SkipDecoding() for name in ("lr", "hr")},
         )
         for example in tfds.as_numpy(examples):

@@ -135,9 +135,11 @@ def div2k(tmp_path, monkeypatch):
     return made
 
 
-def test_div2k_comes_whole_from_the_genuine_builder(div2k):
+def test_div2k_comes_whole_from_the_genuine_builder(div2k, iterated):
     source = sources.div2k("div2k/bicubic_x4", 4, 96, str(div2k.folder))
+    iterated.clear()
     train, test = list(source.train), list(source.test)
+    assert [dataset.options().autotune.enabled for dataset in iterated] == [False, False]
 
     def images(pairs):
         return {(pair.lr.tobytes(), pair.hr.tobytes()) for pair in pairs}

@@ -137,6 +137,11 @@ def test_verifying_names_each_bad_shard(root):
     assert complaints[str(root / "test" / "00-1.tfrec")] is None
 
 
+def test_shards_are_verified_without_autotuning(root, iterated):
+    assert not any(complaint for _, complaint in tfrecords.verify(str(root)))
+    assert iterated and all(dataset.options().autotune.enabled is False for dataset in iterated)
+
+
 def test_verification_finds_an_undamaged_shard_of_other_records(root):
     first, second = root / "train" / "00-2.tfrec", root / "train" / "01-2.tfrec"
     second.write_bytes(first.read_bytes())
