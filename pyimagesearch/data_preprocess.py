@@ -291,6 +291,7 @@ def _reader(records: tfrecords.Locations, seed: int) -> Callable[[tf.Tensor], tf
     return read
 
 
+@tf.autograph.experimental.do_not_convert
 def _one_by_one(*batches: TensorPair) -> tf.data.Dataset:
     datasets = map(tf.data.Dataset.from_tensors, batches)
     return functools.reduce(tf.data.Dataset.concatenate, datasets)

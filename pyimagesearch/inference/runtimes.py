@@ -105,7 +105,7 @@ def _on_device(network: keras.Model, device: str | None) -> Network:
     """Compile a network for images of any size, on one device."""
     any_size = tf.TensorSpec((None, None, None, network.input.shape[-1]), network.input.dtype)
 
-    @tf.function(input_signature=[any_size])
+    @tf.function(input_signature=[any_size], autograph=False)
     def compute(x: tf.Tensor) -> tf.Tensor:
         with tf.device(device):
             return network(x)
@@ -118,7 +118,7 @@ def _on_tpu(network: keras.Model) -> Network:
     """Compile a network for each size of images. All TPU cores compute the same."""
     strategy = tf.distribute.get_strategy()
 
-    @tf.function
+    @tf.function(autograph=False)
     def compute(x: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(network, args=(x,)))[0]
 
@@ -141,7 +141,7 @@ def _core() -> Any:
 
 def _openvino(network: keras.Model, precision: str) -> Network:
     signature = [tf.TensorSpec((1, None, None, network.input.shape[-1]), tf.float32)]
-    function = tf.function(lambda x: network(x, training=False), input_signature=signature)
+    function = tf.function(lambda x: network(x, training=False), input_signature=signature, autograph=False)
     # The network may be deleted before the model, so the model has weights of its own.
     model = _import_openvino().convert_model(function, share_weights=False)
     hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}

@@ -175,7 +175,7 @@ def _compile(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     def on_replica(lr: tf.Tensor) -> tf.Tensor:
         return generator(tf.cast(lr, tf.float32), training=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def compute(lr: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return strategy.experimental_local_results(strategy.run(on_replica, args=(lr,)))
 

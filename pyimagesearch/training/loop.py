@@ -172,7 +172,7 @@ def _signals_noted() -> Iterator[list[int]]:
         restore()
 
 
-@tf.function
+@tf.function(autograph=False)
 def _total(value: tf.Tensor) -> tf.Tensor:
     """Return the sum of a value over all workers."""
     strategy = tf.distribute.get_strategy()

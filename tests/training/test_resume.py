@@ -117,10 +117,13 @@ def test_a_training_stopped_by_a_signal_and_later_killed_ends_with_the_same_weig
     said = rf"stopped by {number.name}\. The last good checkpoint is .*/pretrain/step-(\d+);"
     step = int(re.search(said, training.out)[1])
 
-    training = Training(records, tmp_path)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    training = Training(records, tmp_path, TMPDIR=str(temporary))
     assert training.until("stage 2 .*epoch 3 of 6")
     training.kill()
     assert training.end()[0] == -signal.SIGKILL
+    assert not list(temporary.iterdir())
     assert f"resuming from step {step}: " in training.out
 
     training = Training(records, tmp_path)
