@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from pyimagesearch.data import tfrecords
 from pyimagesearch.data.pairs import Pair
@@ -56,8 +57,18 @@ def nothing_left_by_commands():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """One strategy for all tests: a second one would reuse the keys of its collective operations."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """One strategy for all tests: a second one would reuse the keys of its collective operations.
+
+    TensorFlow tunes the iterators of replicas, so that their end would take up to a minute; see `dataset_options`.
+    """
+    create = multi_device_iterator_ops._create_device_dataset
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            multi_device_iterator_ops,
+            "_create_device_dataset",
+            lambda *args: create(*args).with_options(tfrecords.dataset_options()),
+        )
+        yield tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture(scope="session")
