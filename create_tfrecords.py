@@ -14,7 +14,6 @@ After an interruption, the same command resumes.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -41,9 +40,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--processes",
         type=readers.positive_int,
-        default=os.cpu_count(),
         metavar="N",
-        help="number of parallel processes (%(default)s, the number of cores)",
+        help="number of parallel processes (the number of cores; 1 for a few images)",
     )
     cli.add_cluster_flag(parser)
     args = parser.parse_args(argv)

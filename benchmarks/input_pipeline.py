@@ -105,7 +105,7 @@ def in_a_process(function: Callable[..., Measurement], *args: object) -> Measure
 def make_records(images: str, records: str, config: Config, processes: int | None = None) -> int:
     """Make records of a folder of photographs, and return the size of the training records in bytes."""
     source = folder(images, 0.1, 4, config.hr_shape[0], config.seed)
-    creation.create(records, source, config, processes or os.cpu_count())
+    creation.create(records, source, config, processes)
     return sum(path.stat().st_size for path in pathlib.Path(records, "train").iterdir())
 
 

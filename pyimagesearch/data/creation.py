@@ -29,6 +29,9 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.files import attempt, check_space, is_local, read_text, unfinished, write_text, written_whole
 from pyimagesearch.workers import KILLS, Pool, connected
 
+SMALL = 500_000_000
+"""Records of fewer bytes are made in one process by default, because further processes take seconds to start."""
+
 SKIPPED = "skipped.csv"
 _JOURNALS = "unfinished"  # the folder with a plan, and with the manifest entry of each complete shard
 
@@ -85,7 +88,7 @@ def create(
     root: str,
     source: Source,
     config: Config,
-    processes: int,
+    processes: int | None = None,
     strict: bool = False,
     address: str | None = None,
     **facts: Any,
@@ -96,7 +99,7 @@ def create(
         root: the folder to write to, or its `gs://` address.
         source: the images.
         config: the sizes of pieces, crops and shards.
-        processes: the number of parallel processes.
+        processes: the number of parallel processes. None: as many as there are cores, but one for less than `SMALL`.
         strict: whether an image that cannot be used is an error. Otherwise it is listed in skipped.csv.
         address: the cluster whose cores make the shards, in place of processes of this machine; see
             `workers.connected`.
@@ -124,7 +127,7 @@ def create(
     if is_local(root):
         check_space(root, needed)
     with tqdm(total=sum(len(shard.images.sizes) for shard in missing), unit=" images", disable=None) as progress:
-        for shard in _make_all(missing, min(processes, len(missing)), address):
+        for shard in _make_all(missing, min(processes or _processes_for(needed), len(missing)), address):
             progress.update(len(shard.images.sizes))
     return _finish(root, shards, source, config, facts)
 
@@ -161,6 +164,10 @@ def _is_complete(shard: Shard) -> bool:
     records, size = (json.loads(read_text(shard.journal))["manifest"][name] for name in ("records", "bytes"))
     path = shard.path(records)
     return not records or (tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length == size)
+
+
+def _processes_for(size: int) -> int:
+    return 1 if size < SMALL else os.cpu_count() or 1
 
 
 def _make_all(shards: Sequence[Shard], processes: int, address: str | None) -> Iterator[Shard]:

@@ -67,7 +67,7 @@ def make_records(folder: str, records: str, config: Config) -> None:
             raise UserError(f"{records}: has records of another folder; choose other folders for records and outputs")
         return
     source = photographs.folder(folder, 0.1, config.scaling_factor, config.least_photograph, config.seed)
-    creation.create(records, source, config, os.cpu_count() or 1, origin=origin)
+    creation.create(records, source, config, origin=origin)
 
 
 def start_from_shipped(options: run.Options) -> run.Options:

@@ -1,3 +1,4 @@
+import concurrent.futures
 import csv
 import dataclasses
 import json
@@ -51,6 +52,21 @@ def test_records_do_not_depend_on_the_number_of_processes(root):
     assert create(root, "two", processes=2) == counts
     assert contents(root / "one") == contents(root / "two")
     assert counts["train"] > counts["test"] == 2 and counts["skipped"] == 0
+
+
+@pytest.mark.parametrize(("small", "processes"), [(creation.SMALL, None), (0, 3)])
+def test_a_few_images_do_not_wait_for_the_start_of_processes(root, monkeypatch, small, processes):
+    used = []
+
+    def pool(count, *args):
+        used.append(count)
+        return concurrent.futures.ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(creation, "SMALL", small)
+    monkeypatch.setattr(creation.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", pool)
+    create(root, processes=None)
+    assert used == ([processes] if processes else [])
 
 
 @pytest.fixture
