@@ -82,7 +82,9 @@ def choose_source(args: argparse.Namespace, config: Config) -> sources.Source:
         return photographs.folders(args.images, args.test_images, scale, min_size)
     if args.images:
         return photographs.folder(args.images, args.test_fraction or 0.1, scale, min_size, config.seed)
-    return sources.div2k(config.dataset, scale, min_size, args.manual_dir)
+    from pyimagesearch.data import div2k  # only here, because TensorFlow Datasets takes a quarter of a second to import
+
+    return div2k.source(config.dataset, scale, min_size, args.manual_dir)
 
 
 def verify(records: str) -> None:
