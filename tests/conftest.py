@@ -1,6 +1,7 @@
 import logging
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import tempfile
@@ -11,6 +12,7 @@ os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
 from pyimagesearch import cli  # noqa: F401  before TensorFlow, to suppress its messages
 
 # isort: split
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -53,6 +55,27 @@ def nothing_left_by_commands():
     yield
     keras.config.set_dtype_policy("float32")
     logging.basicConfig(handlers=[logging.NullHandler()], level=logging.WARNING, force=True)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return a function that lets `make` fill a folder once for all workers of pytest-xdist.
+
+    It returns the folder, which tests must not change, and what `make` has returned.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made_once(name, make):
+        folder, returned = root / name, root / f"{name}.pickle"
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not returned.exists():
+                folder.mkdir()
+                returned.write_bytes(pickle.dumps(make(folder)))
+        return folder, pickle.loads(returned.read_bytes())
+
+    return made_once
 
 
 @pytest.fixture(scope="session")

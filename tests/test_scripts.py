@@ -49,15 +49,18 @@ def run_here(monkeypatch, capfd):
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
+def workplace(made_once):
     """A folder with the records of the demo and the models of a short run, and the outputs of the commands."""
-    place = tmp_path_factory.mktemp("workplace")
-    flags = ["--preset", "demo", "--records", place / "tfrecord"]
-    both = [*flags, "--outputs", place / "outputs", "--device", "gpu"]
-    created = run("create_tfrecords.py", "--sample", *flags)
-    trained = run("train_srgan.py", *both, *BRIEF)
-    inferred = run("inference.py", *both)
-    return place, created, trained, inferred
+
+    def make(place):
+        flags = ["--preset", "demo", "--records", place / "tfrecord"]
+        both = [*flags, "--outputs", place / "outputs", "--device", "gpu"]
+        created = run("create_tfrecords.py", "--sample", *flags)
+        trained = run("train_srgan.py", *both, *BRIEF)
+        return created, trained, run("inference.py", *both)
+
+    place, done = made_once("workplace", make)
+    return place, *done
 
 
 def test_all_commands_end_well_and_quietly(workplace):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,10 +27,11 @@ MODELS = ("pretrained_generator", "best_pretrained_generator", "generator", "bes
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records") / "tfrecord"
-    assert create_tfrecords.main(["--sample", "--preset", "demo", "--records", str(folder)]) == 0
-    return folder
+def records(made_once):
+    def make(folder):
+        assert create_tfrecords.main(["--sample", "--preset", "demo", "--records", str(folder)]) == 0
+
+    return made_once("records", make)[0]
 
 
 def arguments(records, outputs, *flags):
@@ -100,10 +102,12 @@ def assert_same_weights(outputs, expected):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(records, tmp_path_factory):
+def undisturbed(records, made_once, tmp_path_factory):
+    def make(folder):
+        assert Training(records, folder).end() == (0, "")
+
     outputs = tmp_path_factory.mktemp("undisturbed")
-    assert Training(records, outputs).end() == (0, "")
-    return outputs
+    return shutil.copytree(made_once("undisturbed", make)[0], outputs, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -231,10 +235,11 @@ SGD_FLAGS = ("--precision", "float32", "--pretrain-lr", 1e-6, "--finetune-lr", 1
 
 
 @pytest.fixture(scope="module")
-def trained_by_sgd(records, tmp_path_factory):
-    outputs = tmp_path_factory.mktemp("trained_by_sgd")
-    assert train_here(records, outputs, *SGD_FLAGS, "--batch-size", 4, optimizer=tiny_training.SGD) == 0
-    return outputs
+def trained_by_sgd(records, made_once):
+    def make(folder):
+        assert train_here(records, folder, *SGD_FLAGS, "--batch-size", 4, optimizer=tiny_training.SGD) == 0
+
+    return made_once("trained_by_sgd", make)[0]
 
 
 def assert_same_but_for_rounding(outputs, expected, names=MODELS):
