@@ -54,8 +54,8 @@ def test_records_do_not_depend_on_the_number_of_processes(root):
     assert counts["train"] > counts["test"] == 2 and counts["skipped"] == 0
 
 
-@pytest.mark.parametrize(("small", "processes"), [(creation.SMALL, None), (0, 3)])
-def test_a_few_images_do_not_wait_for_the_start_of_processes(root, monkeypatch, small, processes):
+@pytest.mark.parametrize(("small", "pools"), [(creation.SMALL, []), (0, [3])])
+def test_a_few_images_do_not_wait_for_the_start_of_processes(root, monkeypatch, small, pools):
     used = []
 
     def pool(count, *args):
@@ -66,7 +66,7 @@ def test_a_few_images_do_not_wait_for_the_start_of_processes(root, monkeypatch, 
     monkeypatch.setattr(creation.os, "cpu_count", lambda: 3)
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", pool)
     create(root, processes=None)
-    assert used == ([processes] if processes else [])
+    assert used == pools
 
 
 @pytest.fixture
